@@ -1,0 +1,86 @@
+"""Running a child process that is not trusted: its environment, user, limits and its end.
+
+Every child is started through the guardian (guardian.py), which kills the child with all its descendants when we
+die (its pipe closes), when the attempt stops renewing (the leash's deadline passes), or when we say so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Leash:
+    """Ties children to an attempt: `path` holds a deadline (CLOCK_BOOTTIME seconds, text) that the attempt moves on
+    with each renewal. None: they live as long as this process."""
+
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one child."""
+
+    time_s: float = 300.0
+    memory_bytes: int = 4 * 1024**3  # address space
+    open_files: int = 4096
+    processes: int = 512
+    file_bytes: int = 2 * 1024**3
+    output_bytes: int = 4 * 1024**2  # of stdout and stderr kept; the tail is what is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run. `environment` is added to the allow-listed base environment; nothing else is inherited."""
+
+    argv: Sequence[str]
+    cwd: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: str = "host"  # "host", or "none" where the machine can enforce it
+    installer: bool = False  # keeps index, proxy and certificate settings of our own environment
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A child that ended. `output` is stdout and stderr together, decoded with replacement, cut to the limit."""
+
+    exit_code: int  # negative: killed by that signal
+    output: str
+    duration_s: float
+    timed_out: bool
+    isolation: str  # what was in force: user, network, limits
+
+
+class Running(Protocol):
+    """A child in the background, for servers."""
+
+    @property
+    def isolation(self) -> str:
+        """What is in force."""
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+
+    def output(self) -> str:
+        """Tail of its output so far."""
+
+    async def stop(self, *, grace_s: float = 5.0) -> int:
+        """SIGTERM, then SIGKILL to all of its descendants after `grace_s`; returns the exit code."""
+
+
+class Sandbox(Protocol):
+    """Starts children."""
+
+    async def run(self, command: Command, *, leash: Leash) -> Completed:
+        """Run to its end. A cancelled await kills the child and its descendants before it returns.
+
+        Raises EnvironmentUnfit when it cannot be started at all.
+        """
+
+    async def start(self, command: Command, *, leash: Leash) -> Running:
+        """Start in the background."""
+
+    def share(self, folder: Path) -> None:
+        """Make `folder` (ours, made by mkdtemp) usable by the sandbox user: chown when we are root, else nothing."""
