@@ -1,0 +1,70 @@
+"""OpenTelemetry traces: W3C context in and out of Kafka headers, spans exported when an endpoint is configured.
+
+One short span per accepted record, then one trace per attempt with a link to it: a single span over an hour of work
+would be lost on kill -9.
+"""
+
+from collections.abc import Mapping
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Link, Span, SpanContext, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from agent import __version__
+from agent.settings import TelemetrySettings
+
+_W3C = TraceContextTextMapPropagator()
+
+
+class Tracing:
+    """The tracer of a process. `close` flushes; without an endpoint (or a processor) spans cost next to nothing."""
+
+    def __init__(self, settings: TelemetrySettings, *, processor: SpanProcessor | None = None) -> None:
+        if processor is None and settings.otlp_endpoint is None:
+            self._provider: TracerProvider | None = None
+            self.tracer: Tracer = trace.NoOpTracer()
+            return
+        resource = Resource.create({"service.name": "backwright", "service.version": __version__})
+        self._provider = TracerProvider(
+            resource=resource, sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio))
+        )
+        self._provider.add_span_processor(processor or _otlp(settings.otlp_endpoint or ""))
+        self.tracer = self._provider.get_tracer("backwright", __version__)
+
+    def close(self) -> None:
+        """Export what is buffered; bounded by the exporter's own timeout."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+
+def _otlp(endpoint: str) -> SpanProcessor:
+    # Imported here: the exporter pulls in protobuf and requests, which an agent without an endpoint need not load.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    return BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces"))
+
+
+def remote(attributes: Mapping[str, str]) -> SpanContext | None:
+    """The span context in `traceparent`/`tracestate`, if there is a valid one."""
+    if "traceparent" not in attributes:
+        return None
+    context = trace.get_current_span(_W3C.extract(attributes)).get_span_context()
+    return context if context.is_valid else None
+
+
+def links(attributes: Mapping[str, str]) -> list[Link]:
+    """A link to the sender's span, or none."""
+    context = remote(attributes)
+    return [Link(context)] if context else []
+
+
+def carrier(span: Span) -> dict[str, str]:
+    """`traceparent` (and `tracestate`) of a span; empty for a span that is not recorded."""
+    headers: dict[str, str] = {}
+    if span.get_span_context().is_valid:
+        _W3C.inject(headers, context=trace.set_span_in_context(span))
+    return headers
