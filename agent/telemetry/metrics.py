@@ -63,7 +63,7 @@ class Metrics:
         )
         # Dead letters and outbox
         self.dead_lettered = counter("dead_letters_total", "Dead letters made.", "code")
-        self.dead_letters = gauge("dead_letters", "Dead letters in the journal.")
+        self.dead_letters = gauge("dead_letters_stored", "Dead letters in the journal.")
         self.outbox_pending = gauge("outbox_pending", "Events stored and not yet acknowledged by Kafka.")
         self.outbox_age = gauge("outbox_oldest_age_seconds", "Age of the oldest unsent event.")
         self.published = counter("events_published_total", "Events acknowledged by Kafka.", "type")
