@@ -24,7 +24,7 @@ def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> N
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks if settings.log_format == "json" else structlog.processors.format_exc_info,
+        _traceback(settings),
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer(serializer=_dumps)
@@ -50,3 +50,10 @@ def _without_internals(_logger: Any, _method: str, event: MutableMapping[str, An
     event.pop("_record", None)
     event.pop("_from_structlog", None)
     return event
+
+
+def _traceback(settings: TelemetrySettings) -> Any:
+    # Never with local variables: a frame holds specifications, requests and secrets.
+    if settings.log_format == "json":
+        return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+    return structlog.processors.format_exc_info
