@@ -2,9 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field
+import orjson
+from pydantic import Field, field_validator
 
 from contracts.base import Payload
 
@@ -34,6 +35,8 @@ class Question(Payload):
 class ContextQuery(Payload):
     """The three origin fields; typed fields beside them are optional, so a bare query decodes too."""
 
+    ALWAYS: ClassVar[frozenset[str]] = frozenset({"requesting_agent", "request_type", "payload"})
+
     requesting_agent: str = "backend-developer"
     request_type: str = "get_backend_context"
     payload: Question = Question(query=QUESTION)
@@ -61,6 +64,16 @@ class Fact(Payload):
     source: str | None = None
     observed_at: datetime | None = None
     confidence: str | None = None
+
+    @field_validator("value")
+    @classmethod
+    def _fits_json(cls, value: Any) -> Any:
+        """Integers beyond 64 bits and the like: read by pydantic, but nobody could write them on."""
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as exc:
+            raise ValueError(f"no portable JSON value: {exc}") from exc
+        return value
 
 
 class ContextAnswer(Payload):

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -84,6 +84,8 @@ class DeliveredService(Payload):
 
 class TaskDelivered(Payload):
     """The delivery: a service and the evidence for every claim about it."""
+
+    ALWAYS: ClassVar[frozenset[str]] = frozenset({"agent"})
 
     agent: str = "backend-developer"
     task_id: str

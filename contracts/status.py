@@ -1,7 +1,7 @@
 """`task.status`: how a task goes. The five origin fields always, typed fields beside them."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -106,6 +106,8 @@ class Budget(Payload):
 
 class TaskStatus(Payload):
     """One step forward (or the end) of a task. Bare five-field statuses of other agents decode as well."""
+
+    ALWAYS: ClassVar[frozenset[str]] = frozenset({"agent", "status", "phase", "completed", "pending"})
 
     agent: str = AGENT
     status: Status

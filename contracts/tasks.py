@@ -1,9 +1,10 @@
 """`task.requested`: what starts work."""
 
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.base import Payload
 
@@ -41,6 +42,12 @@ class Specification(Payload):
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="Hex digest of the document's UTF-8 bytes; checked when given."
     )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Specification":
+        if self.content is not None and self.sha256 and sha256(self.content.encode()).hexdigest() != self.sha256:
+            raise ValueError("sha256 is not the digest of content")
+        return self
 
 
 class TaskRequested(Payload):
