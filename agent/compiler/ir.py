@@ -31,8 +31,9 @@ class Generated(StrEnum):
 
     IDENTITY = "identity"
     UUID = "uuid"
-    CREATED_AT = "created_at"
+    CREATED_AT = "created_at"  # in an integer column: milliseconds since 1970
     UPDATED_AT = "updated_at"
+    VERSION = "version"  # 1 at creation, +1 with every change
     TOKEN = "token"  # an opaque string key
 
 
@@ -51,6 +52,7 @@ class Property:
     enum: tuple[Json, ...] = ()
     max_length: int | None = None
     pointer: str = ""
+    write_only: bool = False  # never shown (passwords): no shape of a response holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,11 @@ class Collection:
     target: str
     via: str | None
     through: bool
-    writable: bool
+    writable: bool  # a request may set the members (only with `through`)
     required: bool
     pointer: str = ""
+    visible: bool = True  # False: only paths speak of it (link, unlink, list of members)
+    inverse: str | None = None  # many-to-many: the target's collection that owns the link table; None: this one owns it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,10 @@ class Resource:
     key_visible: bool = True  # False: the JSON does not show the key
     singleton: bool = False  # exactly one row
     schema_pointer: str = ""
+    # Name of the parent reference within which the key is unique ("a role's name within its catalogue").
+    # Such a row has a hidden row id that references hold; (reference, key) is unique. None: the key is unique alone.
+    key_scope: str | None = None
+    sample: Json = None  # a valid representation (for seeding where no operation creates), None if none could be made
 
 
 class Action(StrEnum):
@@ -100,14 +108,24 @@ class Action(StrEnum):
     LIST = "list"
     GET = "get"
     CREATE = "create"
-    CREATE_MANY = "create_many"
+    CREATE_MANY = "create_many"  # the body is an array; each element answers for itself (Plan.item)
     REPLACE = "replace"
     PATCH = "patch"
+    PATCH_MANY = "patch_many"  # array of partial representations, each with the key (or an alternate key) inside
     DELETE = "delete"
     DELETE_ALL = "delete_all"
     UPSERT = "upsert"  # PUT/POST without id in the path, key in the body
     LINK = "link"
     UNLINK = "unlink"
+
+
+class Place(StrEnum):
+    """Where a parameter or a credential stands."""
+
+    PATH = "path"
+    QUERY = "query"
+    HEADER = "header"
+    COOKIE = "cookie"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +135,8 @@ class PathKey:
     parameter: str
     resource: str
     property: str
+    # The reference of `resource` that must lead to the ancestor before this one; None for the first of a path.
+    via: str | None = None
 
 
 class FilterOperator(StrEnum):
@@ -136,6 +156,17 @@ class Filter:
     parameter: str
     property: str
     operator: FilterOperator = FilterOperator.EQUALS
+    place: Place = Place.QUERY  # PATH: `/jobs/status/{status}`
+    elements: bool = False  # the property is a JSON array: true when any element satisfies
+    separator: str | None = None  # the parameter is one text that holds several values (operator IN)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A free-text parameter: case-insensitive "contains" in any of `properties`."""
+
+    parameter: str
+    properties: tuple[str, ...]
 
 
 class PagingStyle(StrEnum):
@@ -157,6 +188,7 @@ class Paging:
     first_page: int = 1
     default_limit: int | None = None
     maximum_limit: int | None = None
+    unlimited: int | None = None  # a limit that means "all" (-1, 0); the service's own cap still holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +196,10 @@ class Sort:
     """`parameter` names properties; `directions` is a second parameter (asc/desc); a leading `-` means descending."""
 
     parameter: str
-    allowed: tuple[str, ...]
+    allowed: tuple[str, ...]  # properties of the resource
     directions: str | None = None
+    # What the parameter may say → (property, descending), where the document enumerates it; else names and "-name".
+    values: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
 
 
 class Meta(StrEnum):
@@ -181,24 +215,36 @@ class Meta(StrEnum):
     COUNT = "count"
     STATUS = "status"
     REQUEST_ID = "request_id"
+    NEXT_LINK = "next_link"  # path and query of the next page
+    NOW = "now"
+    MESSAGE = "message"  # one short sentence about what happened
+    KEY = "key"  # the key of the row in question
     CONSTANT = "constant"
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeField:
-    """`path` into the envelope → a source; `constant` where the document fixes it (enum of one, const, default, example)."""
+    """`path` into the envelope → a source; `constant` where the document fixes it (enum of one, const, default, example).
+
+    A source without value (no next page) is left out, or null where `nullable`.
+    """
 
     path: tuple[str, ...]
     source: Meta
     constant: Json = None
+    nullable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """The response body around the item or the items: `path` leads to them; () means the body is the item itself."""
+    """The response body around the item or the items: `path` leads to them; () means the body is the item itself.
+
+    `bare`: there is no item inside, only `fields` (`{"message": "deleted"}`); Plan.shape is None then.
+    """
 
     path: tuple[str, ...] = ()
     fields: tuple[EnvelopeField, ...] = ()
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +256,9 @@ class ShapeField:
     kind: str  # "property" | "reference" | "collection"
     nested: "Shape | None" = None
     null_when_absent: bool = False  # else an absent value is left out
+    # In a request, for an embedded object whose key may be missing: the properties by which a row of the target is
+    # found; none found → it is created from the object. (): the object carries the key, and the row must exist.
+    match: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +278,23 @@ class Body:
     schema_pointer: str
     unwrap: tuple[str, ...] = ()
     shape: Shape | None = None
-    many: bool = False
+    many: bool = False  # an array of entities; `unwrap` then holds within each element
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCheck:
+    """Optimistic locking: the body's `body_property` (may be absent) must equal the row's `property`, else 409."""
+
+    body_property: str
+    property: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """A declared response header that we know how to fill."""
+
+    name: str
+    source: Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +312,16 @@ class Plan:
     shape: Shape | None = None  # of the response; None: no body
     link: str | None = None  # LINK / UNLINK: the collection's name
     location: bool = False  # CREATE answers with a Location header
-
-
-class Place(StrEnum):
-    PATH = "path"
-    QUERY = "query"
-    HEADER = "header"
-    COOKIE = "cookie"
+    via: str | None = None  # the reference of `resource` to the last ancestor; None without ancestors or with `through`
+    through: str | None = None  # LIST: only members of this many-to-many collection of the last ancestor
+    # LINK / UNLINK: the other row. `resource` and `key` are the owner of the collection. Parameter "": its key stands
+    # in the body (Body.unwrap leads to the object, `property` names the key; absent → 404).
+    member: PathKey | None = None
+    search: Search | None = None
+    ignored: tuple[str, ...] = ()  # declared parameters without effect (each has a diagnostic)
+    item: Wrapper = Wrapper()  # *_MANY: around each element's answer (`shape` inside, if any)
+    version: VersionCheck | None = None
+    headers: tuple[HeaderField, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +332,18 @@ class Parameter:
     place: Place
     required: bool
     schema_pointer: str
-    style: str
+    style: str  # "content": one JSON text (the parameter declares `content` in place of `schema`)
     explode: bool
+    sample: Json = None  # a valid value, if one could be made
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorShape:
-    """Body of an error status: a JSON template whose leaves may be {"$": "title|status|detail|instance|type|code|timestamp|errors|request_id"}."""
+    """Body of an error status: a JSON template.
+
+    A leaf may be {"$": name}, name one of: title, status (integer), status_text ("404"), detail, instance, type, code
+    (short word such as "not_found"), timestamp (RFC 3339), timestamp_ms (integer), request_id (UUID text).
+    """
 
     status: str  # "404", "4XX", "default"
     media_type: str
@@ -308,6 +381,12 @@ class Operation:
     security: tuple[Mapping[str, tuple[str, ...]], ...] = ()  # alternatives; () = open
     plan: Plan | None = None  # set iff derived or declared
     sample: Json = None  # a valid request body, if one could be made
+    sample_media_type: str | None = None
+    invalid_status: int = 400  # 422 where the document declares that and not 400
+    # Statuses that this operation can answer although the document does not declare them (401 by security, 404 by a
+    # key in the path, 409 by a unique key, 400 by validation): what the fuzz configuration has to know.
+    implied: tuple[int, ...] = ()
+    success_pointer: str | None = None  # schema of the success body in the normalised document
 
 
 class SchemeKind(StrEnum):
