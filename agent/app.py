@@ -1,0 +1,194 @@
+"""The composition root: the only place (besides agent/testing) that names adapters."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from agent.artifacts.folder import FolderArtifacts
+from agent.artifacts.port import Artifacts
+from agent.artifacts.postgres import PostgresArtifacts
+from agent.bus.kafka import KafkaBus
+from agent.bus.port import Bus
+from agent.clock import SystemClock
+from agent.errors import EnvironmentUnfit
+from agent.journal.port import Journal
+from agent.journal.postgres import PostgresJournal
+from agent.journal.sqlite import SqliteJournal
+from agent.pipeline.engine import Engine
+from agent.runtime.supervisor import Supervisor
+from agent.sandbox.local import LocalSandbox
+from agent.services.embedded import EmbeddedPostgres
+from agent.services.external import ExternalPostgres
+from agent.services.port import Databases
+from agent.settings import Settings
+from agent.telemetry.http import HttpServer
+from agent.telemetry.metrics import Metrics
+from agent.telemetry.tracing import Tracing
+
+log = structlog.get_logger()
+# A delivered service with its environment takes about 300 MB while it is verified.
+MIN_FREE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What the gates and `serve` need, without a bus or a journal."""
+
+    sandbox: LocalSandbox
+    databases: Databases
+    artifacts: Artifacts
+
+
+def bus(settings: Settings) -> Bus:
+    """The Kafka adapter, for every broker that speaks the protocol."""
+    return KafkaBus(settings.kafka)
+
+
+def journal(settings: Settings) -> Journal:
+    """SQLite for one agent, PostgreSQL for many."""
+    url = journal_url(settings)
+    if url.startswith("sqlite:"):
+        path = sqlite_path(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return SqliteJournal(path, SystemClock(), settings.journal)
+    return PostgresJournal(url, settings.journal)
+
+
+def journal_url(settings: Settings) -> str:
+    """The configured URL, or the file in the workspace. Raises EnvironmentUnfit for an unknown scheme."""
+    url = settings.journal.url or f"sqlite:///{settings.workspace.absolute() / 'journal.sqlite'}"
+    if urlsplit(url).scheme not in {"sqlite", "postgresql", "postgres"}:
+        raise EnvironmentUnfit(
+            "the journal's URL has an unknown scheme", remedy="use sqlite:///path or postgresql://user@host/name"
+        )
+    return url
+
+
+def sqlite_path(url: str) -> Path:
+    """`sqlite:///relative` or `sqlite:////absolute` → path."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def artifacts(settings: Settings) -> Artifacts:
+    """A folder on one machine; the journal's PostgreSQL where many agents share no disk."""
+    url = settings.artifacts.url
+    if url is None and not journal_url(settings).startswith("sqlite:"):
+        url = journal_url(settings)
+    if url is None or url.startswith("file:"):
+        folder = Path(url.removeprefix("file://")) if url else settings.workspace / "artifacts"
+        return FolderArtifacts(folder.absolute())
+    return PostgresArtifacts(url)
+
+
+def package_cache() -> Path:
+    """One cache of packages for all gates of all tasks; where we are root, below a folder that others may enter."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/backwright/packages")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "backwright" / "packages"
+
+
+def workshop(settings: Settings) -> Workshop:
+    """Sandbox, throwaway databases and artefact store."""
+    sandbox = LocalSandbox(settings.sandbox, package_cache())
+    dsn = settings.postgres.dsn
+    databases: Databases = (
+        ExternalPostgres(dsn.get_secret_value()) if dsn else EmbeddedPostgres(sandbox, settings.postgres)
+    )
+    return Workshop(sandbox, databases, artifacts(settings))
+
+
+def check_disk(workspace: Path) -> None:
+    """Make the workspace. Raises EnvironmentUnfit when it cannot be written or has too little room."""
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(workspace).free
+    except OSError as exc:
+        raise EnvironmentUnfit(
+            f"cannot write the workspace {workspace}: {exc.strerror}",
+            remedy="set BACKWRIGHT_WORKSPACE to a folder of yours",
+        ) from exc
+    if free < MIN_FREE_BYTES:
+        raise EnvironmentUnfit(
+            f"only {free // 1_000_000} MB free in {workspace}",
+            remedy="free 1000 MB, or set BACKWRIGHT_WORKSPACE to another disk",
+        )
+
+
+async def run_agent(settings: Settings) -> None:
+    """Run the agent until SIGTERM or SIGINT, then drain. Raises EnvironmentUnfit when it cannot start."""
+    check_disk(settings.workspace)
+    stop = _stop_on_signals()
+    async with _agent(settings) as (supervisor, port):
+        log.info(
+            "agent.started",
+            port=port,
+            bootstrap_servers=settings.kafka.bootstrap_servers,
+            workspace=str(settings.workspace),
+        )
+        await supervisor.run(stop)
+    log.info("agent.stopped")
+
+
+@asynccontextmanager
+async def _agent(settings: Settings) -> AsyncIterator[tuple[Supervisor, int]]:
+    """The whole agent, wired. Closed in the reverse order."""
+    metrics = Metrics()
+    tracing = Tracing(settings.telemetry)
+    tools = workshop(settings)
+    async with AsyncExitStack() as stack:
+        stack.callback(tracing.close)
+        store = journal(settings)
+        stack.push_async_callback(store.close)
+        await store.open()
+        engine = Engine(
+            sandbox=tools.sandbox, databases=tools.databases, artifacts=tools.artifacts, clock=SystemClock(), settings=settings,
+            metrics=metrics, tracer=tracing.tracer,
+        )  # fmt: skip
+        supervisor = Supervisor(
+            bus=bus(settings), journal=store, work=engine, sandbox=tools.sandbox, artifacts=tools.artifacts, settings=settings.worker,
+            source=settings.source, folder=settings.workspace.absolute() / "attempts", clock=SystemClock(), metrics=metrics,
+            tracer=tracing.tracer,
+        )  # fmt: skip
+        http = HttpServer(settings.http, metrics.registry, live=supervisor.live, ready=supervisor.ready)
+        port = http.start()
+        stack.callback(http.stop)
+        yield supervisor, port
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set on the first SIGTERM or SIGINT; a second one ends the process at once (children die with our pipes)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def facts_of(service: Path) -> Mapping[str, Any]:
+    """The manifest of a delivered service. Raises EnvironmentUnfit where there is none that we wrote."""
+    import json
+
+    path = service / ".backwright" / "manifest.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise EnvironmentUnfit(
+            f"{service} is not a service that Backwright delivered: {path} cannot be read",
+            remedy="name the folder that `backwright compile --out` or a delivery made",
+        ) from exc
+    return facts

@@ -1,0 +1,174 @@
+"""`submit`, `watch`, `cancel`, `topics`: what a person does on the bus."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from agent import app as root
+from agent.bus.port import Outgoing
+from agent.cli.common import Exit, fail, load_settings, print_json, read_document, run, stderr, stdout
+from agent.cli.progress import Progress, follow
+from agent.cli.report import show_end
+from agent.clock import SystemClock
+from agent.settings import Settings
+from contracts import envelope
+from contracts.codec import encode, task_id
+from contracts.control import TaskCancel
+from contracts.envelope import Envelope, MessageType
+from contracts.tasks import SERVICE_NAME, Kind, Specification, TaskRequested
+
+SOURCE = "/backwright/cli"
+topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(submit)
+    app.command()(watch)
+    app.command()(cancel)
+    topics_app.command("ensure")(topics_ensure)
+    topics_app.command("check")(topics_check)
+    app.add_typer(topics_app, name="topics")
+
+
+async def publish(
+    settings: Settings,
+    message_type: MessageType,
+    payload: TaskRequested | TaskCancel,
+    *,
+    key: str,
+    attributes: Envelope,
+) -> None:
+    """Publish one message and wait for the acknowledgement. Raises BusUnavailable."""
+    encoded = encode(message_type, attributes, payload, key=key)
+    producer = root.bus(settings).producer()
+    await producer.start()
+    try:
+        await producer.send([Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)])
+    finally:
+        await producer.stop()
+
+
+def request_for(document: bytes, *, service: str | None, media_type: str) -> TaskRequested:
+    """The payload that carries a document. Ends with exit code 2 where it cannot be text in JSON."""
+    try:
+        content = document.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        fail(Exit.BAD_INPUT, f"the document is not UTF-8 (byte {exc.start})", "save it as UTF-8")
+    return TaskRequested(
+        kind=Kind.BUILD, service=service, specification=Specification(media_type=media_type, content=content)
+    )
+
+
+async def request(settings: Settings, payload: TaskRequested, *, idempotency_key: str | None = None) -> str:
+    """Publish a request; returns the id of its task."""
+    attributes = Envelope(
+        id=str(uuid4()),
+        source=SOURCE,
+        type=envelope.TASK_REQUESTED.wire,
+        time=SystemClock().now(),
+        idempotencykey=idempotency_key,
+    )
+    await publish(
+        settings, envelope.TASK_REQUESTED, payload, key=payload.service or attributes.id, attributes=attributes
+    )
+    return task_id(*attributes.idempotency)
+
+
+def media_type_of(path: Path) -> str:
+    """By the file's ending; a hint, the content decides."""
+    return "application/json" if path.suffix == ".json" else "application/yaml"
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="An OpenAPI 3.0 or 3.1 document (YAML or JSON).")],
+    service: Annotated[str | None, typer.Option(help="Name of the service; default: from info.title.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key and document make one task.")] = None,
+    wait: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show the task until it ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask for a service: publish `task.requested` with a document. Prints the task's id."""
+    import re
+
+    if service is not None and not re.match(SERVICE_NAME, service):
+        fail(
+            Exit.BAD_INPUT,
+            f"--service {service!r} is no service name",
+            "a lower-case letter, then letters, digits or hyphens, 40 at most",
+        )
+    settings = load_settings()
+    payload = request_for(read_document(file), service=service, media_type=media_type_of(file))
+    made = run(request(settings, payload, idempotency_key=key))
+    if not wait:
+        if as_json:
+            print_json({"task_id": made})
+        else:
+            stdout.print(made)
+            stderr.print(f"watch it with: backwright watch {made}")
+        return
+    stderr.print(f"task {made}")
+    _watch(settings, made, as_json)
+
+
+def watch(
+    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the last status and the delivery as one JSON object.")
+    ] = False,
+) -> None:
+    """Show a task from its first status to its end. Exit code 1 unless it completes."""
+    _watch(load_settings(), task, as_json)
+
+
+def _watch(settings: Settings, task: str, as_json: bool) -> None:
+    progress: Progress = run(follow(root.bus(settings), task, stderr))
+    if as_json:
+        print_json({
+            "task_id": task,
+            "status": progress.last.model_dump(mode="json", exclude_none=True) if progress.last else None,
+            "delivery": progress.delivery.model_dump(mode="json", exclude_none=True) if progress.delivery else None,
+        })  # fmt: skip
+    else:
+        show_end(progress, settings.workspace)
+    sys.exit(Exit.DONE if progress.delivery else Exit.FAILED)
+
+
+def cancel(
+    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the event.")] = None,
+) -> None:
+    """Ask for a task to be stopped. One that is not known yet is cancelled when it arrives."""
+    settings = load_settings()
+    attributes = Envelope(
+        id=str(uuid4()), source=SOURCE, type=envelope.TASK_CANCEL.wire, subject=task, time=SystemClock().now()
+    )
+    run(
+        publish(
+            settings, envelope.TASK_CANCEL, TaskCancel(task_id=task, reason=reason), key=task, attributes=attributes
+        )
+    )
+    stderr.print(f"cancellation of {task} published; `backwright watch {task}` shows what becomes of it")
+
+
+def topics_ensure() -> None:
+    """Create missing topics with their partitions and retention; change nothing that exists."""
+
+    async def ensure() -> None:
+        async for line in root.bus(load_settings()).ensure_topics():
+            stdout.print(line, markup=False)
+
+    run(ensure())
+
+
+def topics_check() -> None:
+    """Compare the topics with what they should be. Exit code 1 if something differs."""
+    faults = asyncio.run(root.bus(load_settings()).check_topics())
+    for fault in faults:
+        stdout.print(fault, markup=False)
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+    stdout.print("all topics are as they should be")

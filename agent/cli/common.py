@@ -1,0 +1,108 @@
+"""What every command shares: settings, exit codes, and the two streams (stdout for results, stderr for people)."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from difflib import get_close_matches
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import orjson
+import pydantic
+import typer
+from rich.console import Console
+
+from agent.settings import Section, Settings
+
+T = TypeVar("T")
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+PREFIX = "BACKWRIGHT_"
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    FAILED = 1  # the work failed: a gate, a task
+    BAD_INPUT = 2  # arguments, document, configuration
+    ENVIRONMENT = 3  # port taken, broker or database out of reach, disk full
+    INTERRUPTED = 130
+
+
+def fail(code: Exit, message: str, remedy: str = "") -> NoReturn:
+    """One clear line on stderr, its remedy below, and the end."""
+    stderr.print(f"[red]backwright:[/] {_plain(message)}")
+    if remedy:
+        stderr.print(f"  remedy: {_plain(remedy)}")
+    raise typer.Exit(code)
+
+
+def print_json(value: Any) -> None:
+    """A result for programs, on stdout."""
+    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine; Ctrl-C cancels it and surfaces as KeyboardInterrupt."""
+    return asyncio.run(coroutine)
+
+
+def read_document(path: Path) -> bytes:
+    """The bytes of a document that a person named. Ends with exit code 2 where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        fail(
+            Exit.BAD_INPUT,
+            f"cannot read {path}: {exc.strerror}",
+            "name a file that holds an OpenAPI 3.0 or 3.1 document",
+        )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, faults named. Ends with exit code 2 on a bad one."""
+    if unknown := unknown_variables():
+        fail(Exit.BAD_INPUT, f"unknown setting {unknown[0]}", remedy_for(unknown[0]))
+    try:
+        return Settings(**overrides)
+    except pydantic.ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        fail(Exit.BAD_INPUT, f"setting {name}: {first['msg']}", "`backwright check-config` lists every setting")
+
+
+def known_variables() -> dict[str, tuple[str, Any]]:
+    """Every environment variable that we read → (description, default)."""
+    known: dict[str, tuple[str, Any]] = {}
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, Section):
+            for inner, inner_field in type(default).model_fields.items():
+                known[f"{PREFIX}{name}__{inner}".upper()] = (inner_field.description or "", getattr(default, inner))
+        else:
+            known[f"{PREFIX}{name}".upper()] = (field.description or "", default)
+    return known
+
+
+def unknown_variables() -> list[str]:
+    """Variables with our prefix that no setting reads (those of the tests aside)."""
+    known = known_variables()
+    return sorted(
+        n for n in os.environ if n.startswith(PREFIX) and n.upper() not in known and not n.startswith(f"{PREFIX}TEST_")
+    )
+
+
+def remedy_for(name: str) -> str:
+    """The nearest setting that exists."""
+    near = get_close_matches(name.upper(), known_variables(), n=1)
+    return f"did you mean {near[0]}?" if near else "`backwright check-config` lists every setting"
+
+
+def _plain(text: str) -> str:
+    """Text of strangers on a terminal: no markup, no control characters."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else "�" for c in text))

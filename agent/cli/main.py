@@ -1,0 +1,84 @@
+"""`backwright`: one module per group of commands; this one assembles them and turns errors into exit codes."""
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from agent import __version__
+from agent.cli import agent_commands, bus_commands, demo, document_commands, journal_commands, service_commands
+from agent.cli.common import Exit, stderr
+from agent.errors import FatalError, TransientError
+
+HELP = """A backend developer that lives on your Kafka bus.
+
+[bold]Try it[/]: `backwright demo`  ·  [bold]on your bus[/]: `backwright run`, then `backwright submit openapi.yaml --watch`
+·  [bold]without a bus[/]: `backwright compile openapi.yaml --out DIR`, `backwright verify DIR`, `backwright serve DIR --port 8080`
+
+Settings come from the environment: `backwright check-config` lists them.
+Exit codes: 0 done · 1 the work failed · 2 bad input · 3 environment · 130 interrupted.
+"""
+
+app = typer.Typer(
+    name="backwright",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"backwright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+demo.register(app)
+agent_commands.register(app)
+bus_commands.register(app)
+journal_commands.register(app)
+document_commands.register(app)
+service_commands.register(app)
+
+
+def main() -> None:
+    """Entry point: run a command and leave with its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = Exit.INTERRUPTED
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except click.ClickException as exc:
+        exc.show()
+        code = Exit.BAD_INPUT
+    except FatalError as exc:
+        code = _say(str(exc), exc.remedy)
+    except TransientError as exc:
+        code = _say(str(exc), "check that it is reachable, then repeat")
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.DONE
+    sys.exit(int(code or 0))
+
+
+def _say(message: str, remedy: str) -> int:
+    stderr.print("[red]backwright:[/]", end=" ")
+    stderr.print(message, markup=False)
+    if remedy:
+        stderr.print(f"  remedy: {remedy}", markup=False)
+    return Exit.ENVIRONMENT

@@ -1,0 +1,62 @@
+"""The end of a task, for people: the delivery and its evidence, or what went wrong and where to read."""
+
+from pathlib import Path
+
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from agent.cli.common import stdout
+from agent.cli.progress import Progress, gates_table
+from contracts.delivery import TaskDelivered
+from contracts.status import TaskStatus
+
+READINESS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not performed": "[yellow]–[/]"}
+
+
+def show_end(progress: Progress, workspace: Path) -> None:
+    """Print how it ended."""
+    if progress.delivery is not None:
+        show_delivery(progress.delivery, workspace)
+    elif progress.last is not None:
+        show_failure(progress.last)
+
+
+def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
+    """The sentence, the gates, the readiness items, the operations, and where everything lies."""
+    stdout.print()
+    stdout.print(Panel(escape(delivery.summary), title="Delivery", border_style="green", expand=False))
+    stdout.print(gates_table(delivery.evidence))
+    ready = Table.grid(padding=(0, 1))
+    for item in delivery.readiness:
+        ready.add_row(READINESS.get(item.state, ""), escape(item.item), escape(item.note or ", ".join(item.evidence)))
+    stdout.print("\n[bold]Production readiness[/]")
+    stdout.print(ready)
+    counts: dict[str, int] = {}
+    for operation in delivery.operations:
+        counts[operation.verdict] = counts.get(operation.verdict, 0) + 1
+    stdout.print("\n[bold]Operations[/]  " + " · ".join(f"{number} {verdict}" for verdict, number in counts.items()))
+    for operation in delivery.operations:
+        if operation.verdict != "derived":
+            stdout.print(
+                f"  [yellow]{operation.verdict}[/] {escape(operation.method)} {escape(operation.path)}: {escape(operation.reason or operation.rule)}"
+            )
+    for assumption in delivery.assumptions:
+        stdout.print(f"  [dim]assumed: {escape(assumption)}[/]")
+    stdout.print(
+        f"\n[bold]Service[/]  {escape(str(workspace / delivery.service.path))}  [dim]{delivery.service.digest}[/]"
+    )
+
+
+def show_failure(status: TaskStatus) -> None:
+    """The terminal status with diagnostics, failed gates and what to read."""
+    stdout.print()
+    stdout.print(f"[bold red]{status.status}[/]  {escape(status.message or '')}")
+    for diagnostic in status.diagnostics:
+        stdout.print(
+            f"  {escape(diagnostic.pointer) or '(document)'}: {escape(diagnostic.message)}\n    remedy: {escape(diagnostic.remedy)}"
+        )
+    if status.error is not None:
+        stdout.print(f"  {escape(status.error.kind)} {escape(status.error.code)}: {escape(status.error.message)}")
+    if status.evidence:
+        stdout.print(gates_table(status.evidence))
