@@ -56,7 +56,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A request to store. `request` is the JSON value; `attributes` are the envelope's, for causation and tracing."""
+    """A request to store. `request` is the JSON value; `attributes` are the envelope's, for causation and tracing.
+
+    `task_id` is `contracts.codec.task_id(source, idempotency_key)`: it *is* the idempotency key.
+    """
 
     task_id: str
     source: str
@@ -76,11 +79,11 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class NewCommand:
-    """A command about a task, kept until its task is known."""
+    """A command about a task, kept until its task is known. Deduplicated by `command_id` (the event's id)."""
 
     command_id: str
-    command: str  # "task.cancel"
-    task_id: str
+    command: str  # task.cancel | task.reprioritise | dead_letter.replay | dead_letter.discard
+    task_id: str  # for the last two: the dead letter's id
     data: Mapping[str, Any]
 
 
@@ -119,8 +122,8 @@ class Claim:
 
     task_id: str
     fence: int
-    attempt: int
-    crashes: int
+    attempt: int  # from 1 in each epoch; interrupted attempts are not counted
+    crashes: int  # how many of the earlier attempts lost their worker; attempt - 1 - crashes of them failed
     epoch: int
     kind: str
     ordering_key: str
@@ -211,12 +214,21 @@ class TaskView:
 
 
 @dataclass(frozen=True, slots=True)
+class Tidied:
+    """What a round of `tidy` moved or removed; all zero: nothing is left to do."""
+
+    archived: int = 0
+    answers: int = 0
+    commands: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Depths:
     """Figures for metrics and back-pressure."""
 
-    by_state: Mapping[State, int]
+    by_state: Mapping[State, int]  # ended tasks: those that are not archived yet
     outbox: int
-    dead_letters: int
+    dead_letters: int  # neither replayed nor discarded
     oldest_available_s: float
     oldest_running_s: float
     oldest_outbox_s: float
@@ -272,10 +284,10 @@ class Journal(Protocol):
         no second relay is given rows of the same task meanwhile."""
 
     async def sent(self, positions: Sequence[int]) -> None:
-        """Mark as acknowledged by the broker."""
+        """The broker acknowledged them: they are never given out again."""
 
     async def park(self, position: int, replacement: Event, *, reason: str) -> None:
-        """Set a row aside that can never be published; `replacement` takes its id's place and its sequence."""
+        """Set a row aside that can never be published; `replacement` takes over its position, event id and sequence."""
 
     async def task(self, task_id: str) -> TaskView | None:
         """One task."""
@@ -284,16 +296,34 @@ class Journal(Protocol):
         """Newest first."""
 
     async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
-        """Dead letters as stored, newest first (`contracts.failures.TaskDeadLettered` as JSON)."""
+        """Dead letters as stored, newest first (`contracts.failures.TaskDeadLettered` as JSON), closed ones left out.
+
+        An event of type `task.dead_lettered` in a `finish` is stored here as well. Commands close a dead letter:
+        `dead_letter.replay` (the task starts a new epoch) and `dead_letter.discard`.
+        """
 
     async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
-        """One dead letter."""
+        """One dead letter, closed or not."""
 
     async def depths(self) -> Depths:
         """Counts and ages."""
 
+    async def referenced(self) -> frozenset[str]:
+        """Names of artefacts (`sha256:…`) that the outputs of kept checkpoints, requests and dead letters mention."""
+
+    async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
+        """One short round of housekeeping; call again until it is empty.
+
+        Archives ended tasks whose events are all sent (their checkpoints go, their idempotency key stays), removes
+        answers and applied commands, all of that age.
+        """
+
     async def changed(self, *, timeout_s: float) -> None:
-        """Return when something may have changed (a new task, event, command) or after `timeout_s`. Spurious wake-ups allowed."""
+        """Return when something may have changed (a new task, event, command) or after `timeout_s`.
+
+        A change since the caller's last look (`claim`, `unsent`, `answer`) returns at once, so that none is slept
+        through. Spurious wake-ups are allowed. Time that passes (a `run_at`, a lost lease) is no change.
+        """
 
 
 class CancelRequested(Exception):
