@@ -34,7 +34,7 @@ class Generated(StrEnum):
     CREATED_AT = "created_at"  # in an integer column: milliseconds since 1970
     UPDATED_AT = "updated_at"
     VERSION = "version"  # 1 at creation, +1 with every change
-    TOKEN = "token"  # an opaque string key
+    TOKEN = "token"  # an opaque string key: 32 lower-case hexadecimal digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ class Property:
     enum: tuple[Json, ...] = ()
     max_length: int | None = None
     pointer: str = ""
-    write_only: bool = False  # never shown (passwords): no shape of a response holds it
+    write_only: bool = False  # never shown: no shape of a response holds it
+    secret: bool = False  # a password: stored as a salted hash only, never shown (write_only too)
+    hidden: bool = False  # in no representation: a value of the path (Plan.scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ class Resource:
     key_visible: bool = True  # False: the JSON does not show the key
     singleton: bool = False  # exactly one row
     schema_pointer: str = ""
-    # Name of the parent reference within which the key is unique ("a role's name within its catalogue").
-    # Such a row has a hidden row id that references hold; (reference, key) is unique. None: the key is unique alone.
-    key_scope: str | None = None
+    # Parent reference and/or properties within which the key is unique ("a role's name within its catalogue").
+    # Such a row has a hidden row id that references hold; (scope…, key) is unique. (): the key is unique alone.
+    key_scope: tuple[str, ...] = ()
     sample: Json = None  # a valid representation (for seeding where no operation creates), None if none could be made
 
 
@@ -114,9 +116,10 @@ class Action(StrEnum):
     PATCH_MANY = "patch_many"  # array of partial representations, each with the key (or an alternate key) inside
     DELETE = "delete"
     DELETE_ALL = "delete_all"
-    UPSERT = "upsert"  # PUT/POST without id in the path, key in the body
+    UPSERT = "upsert"  # PUT/POST without id in the path, key in the body; absent or unknown key: created
     LINK = "link"
     UNLINK = "unlink"
+    PING = "ping"  # "I am alive": only Plan.wrapper's fields (or no body); no resource (Plan.resource is "")
 
 
 class Place(StrEnum):
@@ -274,11 +277,20 @@ class Body:
     """A request body. `schema_pointer` into the normalised document; `unwrap` leads to the entity inside."""
 
     required: bool
-    media_types: tuple[str, ...]
+    media_types: tuple[str, ...]  # JSON ones, as declared
     schema_pointer: str
     unwrap: tuple[str, ...] = ()
     shape: Shape | None = None
     many: bool = False  # an array of entities; `unwrap` then holds within each element
+    other_media_types: tuple[str, ...] = ()  # declared, but answered with 415 (XML, forms)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A path parameter that is a plain column (no resource of that name exists): equal on read, set on create."""
+
+    parameter: str
+    property: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +316,10 @@ class Plan:
     action: Action
     resource: str
     ancestors: tuple[PathKey, ...] = ()  # from the root of the path to the direct parent
-    key: PathKey | None = None  # the item; parameter "" with UPSERT: the key stands in the body
+    # The item. `property` may be another unique property than the key (`/jobs/name/{name}`). Parameter "": the value
+    # stands in the body (UPSERT; REPLACE and PATCH, where absent or unknown → 404).
+    key: PathKey | None = None
+    scopes: tuple[Scope, ...] = ()
     filters: tuple[Filter, ...] = ()
     sort: Sort | None = None
     paging: Paging | None = None
