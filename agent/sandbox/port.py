@@ -4,7 +4,9 @@ Every child is started through the guardian (guardian.py), which kills the child
 die (its pipe closes), when the attempt stops renewing (the leash's deadline passes), or when we say so.
 """
 
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +42,8 @@ class Command:
     network: str = "host"  # "host", or "none" where the machine can enforce it
     installer: bool = False  # keeps index, proxy and certificate settings of our own environment
     limits: Limits = Limits()
+    stop_signal: int = signal.SIGTERM  # what asks this program to end
+    farewell_s: float = 0.0  # given after `stop_signal` when agent, leash or time ends; 0: killed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,14 @@ class Running(Protocol):
     def output(self) -> str:
         """Tail of its output so far."""
 
+    async def wait(self) -> int:
+        """Until it ends by itself (or by its limits); the exit code. Cancelling the wait does not stop it."""
+
     async def stop(self, *, grace_s: float = 5.0) -> int:
-        """SIGTERM, then SIGKILL to all of its descendants after `grace_s`; returns the exit code."""
+        """Its stop signal, then SIGKILL to all of its descendants after `grace_s`; returns the exit code.
+
+        Idempotent. When it returns no descendant is left, also if the await was cancelled.
+        """
 
 
 class Sandbox(Protocol):
@@ -84,3 +94,18 @@ class Sandbox(Protocol):
 
     def share(self, folder: Path) -> None:
         """Make `folder` (ours, made by mkdtemp) usable by the sandbox user: chown when we are root, else nothing."""
+
+    def scratch(self, prefix: str) -> AbstractAsyncContextManager[Path]:
+        """A fresh folder that the sandbox user can use, wherever our workspace lies; removed when the block ends."""
+
+    def interpreter(self) -> Path:
+        """A Python (3.11 to 3.13, our own minor version if possible) that the sandbox user can execute.
+
+        Raises EnvironmentUnfit.
+        """
+
+    def tool(self, name: str) -> Path:
+        """An executable of our own environment (`uv`, `ruff`) at a place where the sandbox user can execute it.
+
+        For self-contained binaries, not for Python scripts. Raises EnvironmentUnfit.
+        """
