@@ -298,6 +298,27 @@ def replay(row: TaskRow, command_id: str, now: datetime) -> Decision:
     return _numbered(fresh, [_status(fresh, Status.QUEUED, message="replayed from its dead letter")])
 
 
+def refuse_letter(given: NewCommand, state: str, reason: str) -> Event:
+    """`command.refused` for a command about a dead letter that has no task to number it (or is unknown or closed)."""
+    refusal = CommandRefused(
+        task_id=given.task_id, command_id=given.command_id, command=given.command, state=state, reason=reason
+    )
+    return Event("command.refused", given.task_id, refusal.model_dump(mode="json"))
+
+
+def letter_refusal(given: NewCommand, *, is_known: bool, is_closed: bool, has_task: bool) -> Event | None:
+    """Why a command about a dead letter cannot be followed, as the event that says so; None if it can."""
+    if given.command not in ("dead_letter.replay", "dead_letter.discard"):
+        return refuse_letter(given, "unknown", "unknown command")
+    if not is_known:
+        return refuse_letter(given, "unknown", "there is no such dead letter")
+    if is_closed:
+        return refuse_letter(given, "closed", "the dead letter was replayed or discarded before")
+    if given.command == "dead_letter.replay" and not has_task:
+        return refuse_letter(given, "open", "the record made no task: mend it and publish it again")
+    return None
+
+
 def owns(row: TaskRow | None, fence: int) -> bool:
     """Whether an attempt may still write: its fence is the row's and the lease was not taken back."""
     return row is not None and row.fence == fence and row.state is State.RUNNING

@@ -143,16 +143,25 @@ class MemoryJournal:
 
     def _command_letter(self, given: NewCommand, now: datetime) -> None:
         letter = self._tables.letters.get(given.task_id)
-        if letter is None or letter.is_closed:
+        refusal = lifecycle.letter_refusal(
+            given,
+            is_known=letter is not None,
+            is_closed=letter is not None and letter.is_closed,
+            has_task=letter is not None and letter.task_id is not None,
+        )
+        if refusal is not None or letter is None:
+            if refusal is not None:
+                self._publish(None, refusal, None)
             return
         if given.command == "dead_letter.discard":
             letter.is_closed = True
-        elif letter.task_id is not None:
-            row = self._known(letter.task_id)
-            assert row is not None
-            after = lifecycle.replay(row, given.command_id, now)
-            letter.is_closed = after.row.epoch != row.epoch
-            self._store(row, after)
+            return
+        assert letter.task_id is not None
+        row = self._known(letter.task_id)
+        assert row is not None
+        after = lifecycle.replay(row, given.command_id, now)
+        letter.is_closed = after.row.epoch != row.epoch
+        self._store(row, after)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
@@ -305,7 +314,7 @@ class MemoryJournal:
         with self._lock:
             outputs = [point.output for steps in self._tables.checkpoints.values() for point in steps.values()]
             letters = [letter.data for letter in self._tables.letters.values()]
-            attributes = [task.attributes for task, _ in self._tables.requests.values()]
+            attributes = [self._tables.requests[task_id][0].attributes for task_id in self._tables.rows]
             return frozenset(ARTIFACT_NAME.findall(repr((outputs, letters, attributes))))
 
     async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:

@@ -1,0 +1,142 @@
+"""Group commit: one thread owns the SQLite connection, and what waits while a commit runs shares the next one.
+
+A transaction costs an fsync however much it holds, so the journal is fast when many units share one. Units do not know
+of each other: each runs in its own savepoint, and one that fails (a stale fence, say) is undone alone. A caller hears
+of its result only after the commit that holds it.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from agent.errors import JournalUnavailable
+
+T = TypeVar("T")
+MAX_UNITS = 1000  # per transaction: bounds how long the first caller of a group waits
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a unit works with. `changed` is set by units that somebody may be waiting for."""
+
+    connection: sqlite3.Connection
+    changed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Unit(Generic[T]):
+    work: Callable[[Transaction], T]
+    future: "asyncio.Future[T]"
+    loop: asyncio.AbstractEventLoop
+    result: T | None = None
+    error: BaseException | None = field(default=None)
+
+
+class GroupCommit:
+    """Runs units in one thread. Units may come from any event loop."""
+
+    def __init__(self, connection: sqlite3.Connection, committed: Callable[[], None]) -> None:
+        """`committed` is called from the thread after each transaction that changed something."""
+        self._connection = connection
+        self._committed = committed
+        self._waiting: deque[_Unit[Any]] = deque()
+        self._signal = threading.Condition()
+        self._is_closing = False
+        self.transactions = 0
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[Transaction], T]) -> T:
+        """The result of `work` once it is durable. Raises what it raised, or JournalUnavailable."""
+        loop = asyncio.get_running_loop()
+        unit: _Unit[T] = _Unit(work, loop.create_future(), loop)
+        with self._signal:
+            if self._is_closing:
+                raise JournalUnavailable("the journal is closed")
+            self._waiting.append(unit)
+            self._signal.notify()
+        return await unit.future
+
+    async def close(self) -> None:
+        """Commit what waits, then end the thread and close the connection."""
+        with self._signal:
+            self._is_closing = True
+            self._signal.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while units := self._next():
+            try:
+                self._commit(units)
+            except sqlite3.Error as error:
+                self._undo()
+                for unit in units:
+                    unit.error = unavailable(error)
+            _deliver(units)
+        self._connection.close()
+
+    def _next(self) -> list[_Unit[Any]]:
+        """What waits now, at least one; nothing when all is done."""
+        with self._signal:
+            self._signal.wait_for(lambda: self._waiting or self._is_closing)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_UNITS))]
+
+    def _commit(self, units: Sequence[_Unit[Any]]) -> None:
+        transaction = Transaction(self._connection)
+        self._connection.execute("BEGIN IMMEDIATE")
+        for unit in units:
+            self._perform(unit, transaction)
+        self._connection.execute("COMMIT")
+        self.transactions += 1
+        if transaction.changed:
+            self._committed()
+
+    def _perform(self, unit: _Unit[Any], transaction: Transaction) -> None:
+        self._connection.execute("SAVEPOINT unit")
+        before = transaction.changed
+        try:
+            unit.result = unit.work(transaction)
+        except BaseException as error:  # handed to the caller, who raises it
+            if not self._connection.in_transaction:  # disk full, I/O error: SQLite undid all units
+                raise sqlite3.OperationalError(f"transaction undone: {error}") from error
+            unit.error = unavailable(error) if isinstance(error, sqlite3.Error) else error
+            transaction.changed = before
+            self._connection.execute("ROLLBACK TO unit")
+        self._connection.execute("RELEASE unit")
+
+    def _undo(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def unavailable(error: sqlite3.Error) -> JournalUnavailable:
+    """SQLite's trouble in our words."""
+    return JournalUnavailable(f"SQLite: {error}", retry_after_s=1.0)
+
+
+def _deliver(units: Sequence[_Unit[Any]]) -> None:
+    """Hand the results over, one call per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Unit[Any]]] = {}
+    for unit in units:
+        by_loop.setdefault(unit.loop, []).append(unit)
+    for loop, theirs in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, theirs)
+        except RuntimeError:
+            continue  # the loop is closed: its callers are gone
+
+
+def _resolve(units: Sequence[_Unit[Any]]) -> None:
+    for unit in units:
+        if unit.future.done():
+            continue  # the caller was cancelled meanwhile
+        if unit.error is not None:
+            unit.future.set_exception(unit.error)
+        else:
+            unit.future.set_result(unit.result)

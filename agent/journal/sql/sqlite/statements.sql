@@ -1,0 +1,187 @@
+-- {task} stands for the columns of lifecycle.TaskRow in its order, {values} for as many placeholders, {keys} for the
+-- placeholders of a chunk of keys: filled in once, by sqlite.py, from constants.
+
+-- name: known_requests
+SELECT task_id, payload_digest FROM request WHERE task_id IN ({keys});
+
+-- name: any_waiting_command
+SELECT 1 FROM command WHERE is_waiting = 1 LIMIT 1;
+
+-- name: waiting_commands
+SELECT command_id, command, subject, data FROM command WHERE is_waiting = 1 AND subject = ? ORDER BY id;
+
+-- name: command_applied
+UPDATE command SET is_waiting = 0 WHERE command_id = ?;
+
+-- name: insert_request
+INSERT INTO request (id, task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
+  attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_task
+INSERT INTO task (ordering_key, {task}) VALUES (?, {values});
+
+-- name: update_task
+UPDATE task SET state = ?, priority = ?, rank = ?, updated_at = ?, run_at = ?, expires_at = ?, attempt = ?, crashes = ?,
+  fence = ?, epoch = ?, sequence = ?, lease_owner = ?, lease_until = ?, cancel_id = ?, cancel_reason = ?, is_final = ?,
+  holds_key = ?, first_started_at = ?, started_at = ?, history = ?, progress = ?
+WHERE id = ?;
+
+-- name: update_progress
+UPDATE task SET sequence = ?, updated_at = ?, is_final = ?, progress = ? WHERE id = ?;
+
+-- name: insert_outbox
+INSERT INTO outbox (position, event_id, task, type, key, data, created_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_command
+INSERT INTO command (command_id, command, subject, data, received_at, is_waiting) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: insert_answer
+INSERT INTO answer (query_id, data, received_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: insert_dead_letter
+INSERT INTO dead_letter (dead_letter_id, task, place, code, data, created_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: letter_state
+SELECT l.is_closed, r.task_id FROM dead_letter l LEFT JOIN request r ON r.id = l.task WHERE l.dead_letter_id = ?;
+
+-- name: close_letter
+UPDATE dead_letter SET is_closed = 1 WHERE dead_letter_id = ?;
+
+-- name: task_by_task_id
+SELECT {task} FROM task WHERE id = (SELECT id FROM request WHERE task_id = ?);
+
+-- name: archived_by_task_id
+SELECT {task} FROM archive WHERE id = (SELECT id FROM request WHERE task_id = ?);
+
+-- name: restore_task
+INSERT INTO task (ordering_key, {task}) SELECT ordering_key, {task} FROM archive WHERE id = ?;
+
+-- name: archive_tasks
+INSERT INTO archive (ordering_key, {task}) SELECT ordering_key, {task} FROM task WHERE id = ?;
+
+-- name: delete_task
+DELETE FROM task WHERE id = ?;
+
+-- name: delete_archived
+DELETE FROM archive WHERE id = ?;
+
+-- name: delete_checkpoints
+DELETE FROM checkpoint WHERE task = ?;
+
+-- name: lost_tasks
+SELECT {task} FROM task WHERE state = 'running' AND lease_until <= ?;
+
+-- name: running_tasks
+SELECT {task} FROM task WHERE state = 'running';
+
+-- name: due_tasks
+SELECT {task} FROM task WHERE state = 'scheduled' AND run_at <= ?;
+
+-- name: overdue_tasks
+SELECT {task} FROM task WHERE expires_at IS NOT NULL AND first_started_at IS NULL
+  AND state IN ('available', 'scheduled') AND expires_at <= ?;
+
+-- name: startable_tasks
+SELECT {task} FROM task AS t INDEXED BY task_available
+WHERE t.state = 'available' AND (t.holds_key = 1 OR NOT EXISTS (
+  SELECT 1 FROM task AS o
+  WHERE o.ordering_key = t.ordering_key AND o.id <> t.id
+    AND o.state IN ('available', 'scheduled', 'running', 'waiting')
+    AND (o.holds_key = 1 OR (o.state = 'available' AND o.id < t.id))))
+ORDER BY t.rank, t.id LIMIT ?;
+
+-- name: claimed_requests
+SELECT id, kind, ordering_key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request
+FROM request WHERE id = ?;
+
+-- name: renew
+UPDATE task SET lease_until = ?
+WHERE id = (SELECT id FROM request WHERE task_id = ?) AND fence = ? AND state = 'running';
+
+-- name: is_cancel_requested
+SELECT cancel_id IS NOT NULL FROM task WHERE id = (SELECT id FROM request WHERE task_id = ?);
+
+-- name: upsert_checkpoint
+INSERT INTO checkpoint (task, epoch, step, input_hash, output, code_version, duration_s) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (task, epoch, step) DO UPDATE SET input_hash = excluded.input_hash, output = excluded.output,
+  code_version = excluded.code_version, duration_s = excluded.duration_s;
+
+-- name: checkpoints
+SELECT c.step, c.input_hash, c.output, c.code_version, c.duration_s
+FROM request r JOIN task t ON t.id = r.id JOIN checkpoint c ON c.task = t.id AND c.epoch = t.epoch
+WHERE r.task_id = ? ORDER BY c.rowid;
+
+-- name: answer
+SELECT data FROM answer WHERE query_id = ?;
+
+-- name: unsent
+SELECT o.position, o.event_id, r.task_id, o.type, o.key, o.data, o.created_at, o.sequence, r.attributes
+FROM outbox o LEFT JOIN request r ON r.id = o.task ORDER BY o.position LIMIT ?;
+
+-- name: delete_outbox
+DELETE FROM outbox WHERE position = ?;
+
+-- name: park
+INSERT INTO parked (position, event_id, task, type, key, data, created_at, sequence, reason, parked_at)
+SELECT position, event_id, task, type, key, data, created_at, sequence, ?, ? FROM outbox WHERE position = ?
+ON CONFLICT DO NOTHING;
+
+-- name: replace_outbox
+UPDATE outbox SET type = ?, key = ?, data = ? WHERE position = ?;
+
+-- name: view
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
+  t.updated_at, t.run_at, t.progress
+FROM request r JOIN task t ON t.id = r.id WHERE r.task_id = ?;
+
+-- name: archived_view
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
+  t.updated_at, t.run_at, t.progress
+FROM request r JOIN archive t ON t.id = r.id WHERE r.task_id = ?;
+
+-- name: views
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
+  t.updated_at, t.run_at, t.progress
+FROM task t JOIN request r ON r.id = t.id WHERE ?1 = '' OR instr(?1, ',' || t.state || ',') ORDER BY t.id DESC LIMIT ?2;
+
+-- name: archived_views
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
+  t.updated_at, t.run_at, t.progress
+FROM archive t JOIN request r ON r.id = t.id WHERE ?1 = '' OR instr(?1, ',' || t.state || ',') ORDER BY t.id DESC LIMIT ?2;
+
+-- name: dead_letters
+SELECT data FROM dead_letter WHERE is_closed = 0 ORDER BY id DESC LIMIT ?;
+
+-- name: dead_letter
+SELECT data FROM dead_letter WHERE dead_letter_id = ?;
+
+-- name: counts
+SELECT state, count(*) FROM task GROUP BY state;
+
+-- name: sums
+SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letter WHERE is_closed = 0),
+  (SELECT min(rank + priority * ?) FROM task WHERE state = 'available'),
+  (SELECT min(started_at) FROM task WHERE state = 'running'),
+  (SELECT created_at FROM outbox ORDER BY position LIMIT 1);
+
+-- name: ended_tasks
+SELECT id FROM task WHERE state IN ('completed', 'failed', 'cancelled', 'rejected', 'expired') AND updated_at <= ?
+  AND id NOT IN (SELECT task FROM outbox WHERE task IS NOT NULL) LIMIT ?;
+
+-- name: delete_answers
+DELETE FROM answer WHERE query_id IN (SELECT query_id FROM answer WHERE received_at <= ? LIMIT ?);
+
+-- name: delete_commands
+DELETE FROM command WHERE id IN (SELECT id FROM command WHERE is_waiting = 0 AND received_at <= ? LIMIT ?);
+
+-- name: mentions
+SELECT output FROM checkpoint UNION ALL SELECT data FROM dead_letter UNION ALL SELECT r.attributes FROM task t JOIN request r ON r.id = t.id;
+
+-- name: next_id
+SELECT coalesce(max(id), 0) + 1 FROM request;
+
+-- name: next_position
+SELECT max(coalesce((SELECT max(position) FROM outbox), 0), coalesce((SELECT max(position) FROM parked), 0)) + 1;

@@ -1,0 +1,622 @@
+"""The journal of one agent: a SQLite file in WAL mode, `synchronous=FULL`, written by one thread (group.py).
+
+No second agent can open the file (a lock beside it); other commands read it with `open_readonly`. Lease time is the
+clock's monotonic time, which is good enough because opening the file releases every lease: whoever held one is dead.
+Statements stay within SQLite 3.26 (RHEL 8), so there is no RETURNING and no UPDATE FROM.
+"""
+
+import fcntl
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+from agent.clock import Clock, SystemClock
+from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
+from agent.journal import lifecycle, rows, sql
+from agent.journal.group import GroupCommit, Transaction, unavailable
+from agent.journal.lifecycle import Decision, Numbered, TaskRow
+from agent.journal.port import (
+    Acceptance,
+    Checkpoint,
+    Claim,
+    Depths,
+    Event,
+    Finish,
+    Intake,
+    NewAnswer,
+    NewCommand,
+    NewDeadLetter,
+    NewTask,
+    OutboxRow,
+    Renewal,
+    State,
+    TaskView,
+    Tidied,
+)
+from agent.journal.wakeups import Wakeups
+from agent.settings import JournalSettings
+
+T = TypeVar("T")
+
+CHUNK = 500  # keys per IN list; older SQLite takes 999 placeholders
+UPKEEP_LIMIT = 1000  # rows of one kind that a claim moves on
+
+_TASK = ", ".join(rows.TASK_COLUMNS)
+_VALUES = ", ".join("?" * len(rows.TASK_COLUMNS))
+SQL: Final[Mapping[str, str]] = {
+    name: text.replace("{task}", _TASK).replace("{values}", _VALUES) for name, text in sql.statements("sqlite").items()
+}
+ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class SqliteJournal:
+    """Implements agent.journal.port.Journal."""
+
+    def __init__(self, path: Path, clock: Clock, settings: JournalSettings) -> None:
+        self._path = path
+        self._clock = clock
+        self._settings = settings
+        self._wakeups = Wakeups()
+        self._lock: int | None = None
+        self._group: GroupCommit | None = None
+        self._is_readonly = False
+        self._next_id = 1
+        self._next_position = 1
+
+    @classmethod
+    def open_readonly(cls, path: Path, settings: JournalSettings | None = None) -> "SqliteJournal":
+        """A journal for looking only, beside a running agent: `open` takes no lock; what writes raises PermissionError."""
+        journal = cls(path, SystemClock(), settings or JournalSettings())
+        journal._is_readonly = True
+        return journal
+
+    async def open(self) -> None:
+        if self._is_readonly:
+            self._group = GroupCommit(self._connect(), self._wakeups.bump)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self._path.with_name(self._path.name + ".lock"))
+        try:
+            connection = self._connect()
+            _migrate(connection)
+            self._next_id = connection.execute(SQL["next_id"]).fetchone()[0]
+            self._next_position = connection.execute(SQL["next_position"]).fetchone()[0]
+        except sqlite3.Error as error:
+            self._unlock()
+            raise EnvironmentUnfit(
+                f"the journal {self._path} cannot be opened: {error}", remedy="free disk space, or move the file away"
+            ) from error
+        self._group = GroupCommit(connection, self._wakeups.bump)
+        await self._run(self._release_all)
+
+    async def close(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            await group.close()
+        self._unlock()
+
+    @property
+    def commits(self) -> int:
+        """Transactions since `open`, for the benchmark's guard on group commit."""
+        return self._group.transactions if self._group else 0
+
+    # --- intake ---------------------------------------------------------------------------------------------------
+
+    async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
+        return await self._run(lambda transaction: self._accept(transaction, batch))
+
+    def _accept(self, transaction: Transaction, batch: Sequence[Intake]) -> Sequence[Acceptance]:
+        """Runs of tasks are stored together; anything else, one by one, in its place."""
+        now = self._clock.now()
+        outcomes: list[Acceptance] = []
+        for are_tasks, items in _runs(batch):
+            if are_tasks:
+                outcomes += self._accept_tasks(transaction, items, now)
+            else:
+                outcomes += [self._accept_other(transaction, item, now) for item in items]
+        transaction.changed |= Acceptance.ACCEPTED in outcomes
+        return outcomes
+
+    def _accept_tasks(self, transaction: Transaction, tasks: Sequence[NewTask], now: datetime) -> list[Acceptance]:
+        connection = transaction.connection
+        known = _known(connection, [task.task_id for task in tasks])
+        has_waiting = connection.execute(SQL["any_waiting_command"]).fetchone() is not None
+        outcomes: list[Acceptance] = []
+        requests: list[tuple[Any, ...]] = []
+        stored: list[tuple[Any, ...]] = []
+        published: list[tuple[Any, ...]] = []
+        for task in tasks:
+            if task.task_id in known:
+                same = known[task.task_id] == task.payload_digest
+                outcomes.append(Acceptance.DUPLICATE if same else Acceptance.CONFLICT)
+                continue
+            known[task.task_id] = task.payload_digest
+            row_id, self._next_id = self._next_id, self._next_id + 1
+            early = _early(connection, task.task_id) if has_waiting else []
+            decision = lifecycle.accept(row_id, task, early, now)
+            requests.append(_request(row_id, task, now))
+            stored.append((task.ordering_key, *_columns(decision.row)))
+            published += self._outbox(row_id, decision.events, now)
+            outcomes.append(Acceptance.ACCEPTED)
+        connection.executemany(SQL["insert_request"], requests)
+        connection.executemany(SQL["insert_task"], stored)
+        connection.executemany(SQL["insert_outbox"], published)
+        return outcomes
+
+    def _accept_other(self, transaction: Transaction, item: Intake, now: datetime) -> Acceptance:
+        if isinstance(item, NewCommand):
+            is_new = self._accept_command(transaction.connection, item, now)
+        elif isinstance(item, NewAnswer):
+            values = (item.query_id, item.data, now.timestamp())
+            is_new = transaction.connection.execute(SQL["insert_answer"], values).rowcount == 1
+        else:
+            assert isinstance(item, NewDeadLetter)
+            is_new = self._accept_letter(transaction.connection, item, now)
+        return Acceptance.ACCEPTED if is_new else Acceptance.DUPLICATE
+
+    def _accept_command(self, connection: sqlite3.Connection, given: NewCommand, now: datetime) -> bool:
+        is_about_letter = given.command.startswith("dead_letter.")
+        row = None if is_about_letter else self._known_row(connection, given.task_id)
+        is_waiting = row is None and not is_about_letter
+        values = (
+            given.command_id, given.command, given.task_id, rows.dump(given.data), now.timestamp(), is_waiting,
+        )  # fmt: skip
+        if connection.execute(SQL["insert_command"], values).rowcount == 0:
+            return False
+        if is_about_letter:
+            self._command_letter(connection, given, now)
+        elif row is not None:
+            self._store(connection, row, lifecycle.command(row, given, now), now)
+        return True
+
+    def _accept_letter(self, connection: sqlite3.Connection, letter: NewDeadLetter, now: datetime) -> bool:
+        values = (
+            letter.dead_letter_id, None, rows.place_of(letter.origin), letter.code, rows.dump(letter.event.data),
+            now.timestamp(),
+        )  # fmt: skip
+        if connection.execute(SQL["insert_dead_letter"], values).rowcount == 0:
+            return False
+        connection.executemany(SQL["insert_outbox"], self._outbox(None, [Numbered(letter.event, None)], now))
+        return True
+
+    def _command_letter(self, connection: sqlite3.Connection, given: NewCommand, now: datetime) -> None:
+        found = connection.execute(SQL["letter_state"], (given.task_id,)).fetchone()
+        is_closed, task_id = found or (False, None)
+        row = self._known_row(connection, task_id) if task_id else None
+        refusal = lifecycle.letter_refusal(
+            given, is_known=found is not None, is_closed=bool(is_closed), has_task=row is not None
+        )
+        if refusal is not None:
+            connection.executemany(SQL["insert_outbox"], self._outbox(None, [Numbered(refusal, None)], now))
+            return
+        if given.command == "dead_letter.replay" and row is not None:
+            after = lifecycle.replay(row, given.command_id, now)
+            self._store(connection, row, after, now)
+            if after.row.epoch == row.epoch:
+                return  # refused: the letter stays open
+        connection.execute(SQL["close_letter"], (given.task_id,))
+
+    # --- work -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, worker: str, *, limit: int, lease_s: float) -> Sequence[Claim]:
+        self._wakeups.note()
+        return await self._run(lambda transaction: self._claim(transaction, worker, limit, lease_s))
+
+    def _claim(self, transaction: Transaction, worker: str, limit: int, lease_s: float) -> Sequence[Claim]:
+        connection, now, monotonic = transaction.connection, self._clock.now(), self._clock.monotonic()
+        transaction.changed |= self._upkeep(connection, now, monotonic)
+        decisions = [
+            (row, lifecycle.claim(row, worker, monotonic + lease_s, now))
+            for row in _rows(connection, "startable_tasks", limit)
+        ]
+        connection.executemany(SQL["update_task"], [_changes(decision.row) for _, decision in decisions])
+        return [self._as_claim(connection, decision.row) for _, decision in decisions]
+
+    def _upkeep(self, connection: sqlite3.Connection, now: datetime, monotonic: float) -> bool:
+        """Expired leases, tasks not started in time, delayed tasks that are due; whether there were any."""
+        at = now.timestamp()
+        lost = _rows(connection, "lost_tasks", monotonic)
+        for row in lost:
+            self._store(connection, row, lifecycle.crash(row, now), now)
+        overdue = _rows(connection, "overdue_tasks", at)
+        for row in overdue:
+            self._store(connection, row, lifecycle.overdue(row, now), now)
+        due = _rows(connection, "due_tasks", at)
+        for row in due:
+            self._store(connection, row, lifecycle.due(row, now), now)
+        return bool(lost or overdue)
+
+    def _release_all(self, transaction: Transaction) -> None:
+        """This file was opened again: whoever held a lease is dead, and died at work."""
+        now = self._clock.now()
+        for row in _rows(transaction.connection, "running_tasks"):
+            self._store(transaction.connection, row, lifecycle.crash(row, now), now)
+
+    async def renew(self, claims: Sequence[Claim], *, lease_s: float) -> Mapping[str, Renewal]:
+        return await self._run(lambda transaction: self._renew(transaction.connection, claims, lease_s))
+
+    def _renew(self, connection: sqlite3.Connection, claims: Sequence[Claim], lease_s: float) -> Mapping[str, Renewal]:
+        until = self._clock.monotonic() + lease_s
+        answers = {}
+        for claim in claims:
+            held = connection.execute(SQL["renew"], (until, claim.task_id, claim.fence)).rowcount == 1
+            asked = held and connection.execute(SQL["is_cancel_requested"], (claim.task_id,)).fetchone()[0]
+            answers[claim.task_id] = Renewal(held=held, cancel_requested=bool(asked))
+        return answers
+
+    async def checkpoints(self, task_id: str) -> Mapping[str, Checkpoint]:
+        return await self._run(lambda transaction: _checkpoints(transaction.connection, task_id))
+
+    async def record(
+        self, claim: Claim, checkpoint: Checkpoint | None, events: Sequence[Event], *, final: bool = False
+    ) -> None:
+        await self._run(lambda transaction: self._record(transaction, claim, checkpoint, events, final=final))
+
+    def _record(
+        self, transaction: Transaction, claim: Claim, point: Checkpoint | None, events: Sequence[Event], *, final: bool
+    ) -> None:
+        connection, now = transaction.connection, self._clock.now()
+        decision = lifecycle.record(_owned(connection, claim), events, final=final, now=now)
+        row = decision.row
+        if point is not None:
+            output = rows.dump(point.output)
+            values = (row.id, row.epoch, point.step, point.input_hash, output, point.code_version, point.duration_s)
+            connection.execute(SQL["upsert_checkpoint"], values)
+        progress = (row.sequence, row.updated_at.timestamp(), row.is_final, rows.dump(row.progress), row.id)
+        connection.execute(SQL["update_progress"], progress)
+        self._publish(connection, row.id, decision.events, now)
+        transaction.changed |= bool(events)
+
+    async def finish(self, claim: Claim, finish: Finish) -> None:
+        await self._run(lambda transaction: self._finish(transaction, claim, finish))
+
+    def _finish(self, transaction: Transaction, claim: Claim, finish: Finish) -> None:
+        now = self._clock.now()
+        row = _owned(transaction.connection, claim)
+        self._store(transaction.connection, row, lifecycle.finish(row, finish, now), now)
+        transaction.changed = True
+
+    async def answer(self, query_id: str) -> bytes | None:
+        self._wakeups.note()
+        found = await self._run(lambda transaction: _one(transaction.connection, "answer", query_id))
+        return found[0] if found else None
+
+    # --- outbox ---------------------------------------------------------------------------------------------------
+
+    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+        self._wakeups.note()
+        found = await self._run(lambda transaction: transaction.connection.execute(SQL["unsent"], (limit,)).fetchall())
+        return [_outbox_row(values) for values in found]
+
+    async def sent(self, positions: Sequence[int]) -> None:
+        given = [(position,) for position in positions]
+        await self._run(lambda transaction: transaction.connection.executemany(SQL["delete_outbox"], given) and None)
+
+    async def park(self, position: int, replacement: Event, *, reason: str) -> None:
+        await self._run(lambda transaction: self._park(transaction, position, replacement, reason))
+
+    def _park(self, transaction: Transaction, position: int, replacement: Event, reason: str) -> None:
+        connection = transaction.connection
+        connection.execute(SQL["park"], (reason, self._clock.now().timestamp(), position))
+        values = (replacement.type, replacement.key, rows.dump(replacement.data), position)
+        connection.execute(SQL["replace_outbox"], values)
+        transaction.changed = True
+
+    # --- views ----------------------------------------------------------------------------------------------------
+
+    async def task(self, task_id: str) -> TaskView | None:
+        return await self._run(lambda transaction: _view(transaction.connection, task_id))
+
+    async def tasks(self, *, states: Sequence[State] = (), limit: int = 100) -> Sequence[TaskView]:
+        return await self._run(lambda transaction: _views(transaction.connection, states, limit))
+
+    async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
+        found = await self._run(
+            lambda transaction: transaction.connection.execute(SQL["dead_letters"], (limit,)).fetchall()
+        )
+        return [rows.load(data) for (data,) in found]
+
+    async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
+        found = await self._run(lambda transaction: _one(transaction.connection, "dead_letter", dead_letter_id))
+        return rows.load(found[0]) if found else None
+
+    async def depths(self) -> Depths:
+        return await self._run(lambda transaction: self._depths(transaction.connection))
+
+    def _depths(self, connection: sqlite3.Connection) -> Depths:
+        now = self._clock.now().timestamp()
+        counts = connection.execute(SQL["counts"]).fetchall()
+        step = lifecycle.AGEING_STEP_S
+        outbox, letters, available, running, unsent = connection.execute(SQL["sums"], (step,)).fetchone()
+        return Depths(
+            by_state={State(state): count for state, count in counts},
+            outbox=outbox,
+            dead_letters=letters,
+            oldest_available_s=_age(now, available),
+            oldest_running_s=_age(now, running),
+            oldest_outbox_s=_age(now, unsent),
+        )
+
+    async def referenced(self) -> frozenset[str]:
+        found = await self._run(lambda transaction: transaction.connection.execute(SQL["mentions"]).fetchall())
+        return frozenset(name for (text,) in found for name in ARTIFACT_NAME.findall(text))
+
+    async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
+        return await self._run(lambda transaction: self._tidy(transaction.connection, older_than_s, limit))
+
+    def _tidy(self, connection: sqlite3.Connection, older_than_s: float, limit: int) -> Tidied:
+        before = self._clock.now().timestamp() - older_than_s
+        ended = connection.execute(SQL["ended_tasks"], (before, limit)).fetchall()
+        for statement in ("archive_tasks", "delete_task", "delete_checkpoints"):
+            connection.executemany(SQL[statement], ended)
+        answers = connection.execute(SQL["delete_answers"], (before, limit)).rowcount
+        commands = connection.execute(SQL["delete_commands"], (before, limit)).rowcount
+        return Tidied(archived=len(ended), answers=answers, commands=commands)
+
+    async def changed(self, *, timeout_s: float) -> None:
+        await self._wakeups.wait(timeout_s)
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, work: Callable[[Transaction], T]) -> T:
+        if self._group is None:
+            raise JournalUnavailable("the journal is not open")
+        return await self._group.run(work)
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self._path.absolute().as_uri()}{'?mode=ro' if self._is_readonly else ''}"
+        try:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+        for pragma in ("query_only=ON",) if self._is_readonly else PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _store(self, connection: sqlite3.Connection, before: TaskRow, decision: Decision, now: datetime) -> None:
+        """Write a decision: the row, its events, the dead letters among them."""
+        if decision.row != before and connection.execute(SQL["update_task"], _changes(decision.row)).rowcount == 0:
+            connection.execute(SQL["restore_task"], (before.id,))  # a replay brings an archived task back
+            connection.execute(SQL["delete_archived"], (before.id,))
+            connection.execute(SQL["update_task"], _changes(decision.row))
+        self._publish(connection, before.id, decision.events, now)
+
+    def _publish(self, connection: sqlite3.Connection, row_id: int, events: Sequence[Numbered], now: datetime) -> None:
+        connection.executemany(SQL["insert_outbox"], self._outbox(row_id, events, now))
+        for letter_id, data, code in rows.letters_in([numbered.event for numbered in events]):
+            values = (letter_id, row_id, None, code, rows.dump(data), now.timestamp())
+            connection.execute(SQL["insert_dead_letter"], values)
+
+    def _outbox(self, row_id: int | None, events: Sequence[Numbered], now: datetime) -> list[tuple[Any, ...]]:
+        first = self._next_position
+        self._next_position += len(events)
+        return [
+            (
+                first + index, str(uuid4()), row_id, numbered.event.type, numbered.event.key,
+                rows.dump(numbered.event.data), now.timestamp(), numbered.sequence,
+            )
+            for index, numbered in enumerate(events)
+        ]  # fmt: skip
+
+    def _known_row(self, connection: sqlite3.Connection, task_id: str) -> TaskRow | None:
+        found = _rows(connection, "task_by_task_id", task_id) or _rows(connection, "archived_by_task_id", task_id)
+        return found[0] if found else None
+
+    def _as_claim(self, connection: sqlite3.Connection, row: TaskRow) -> Claim:
+        (
+            _, kind, key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request,
+        ) = connection.execute(SQL["claimed_requests"], (row.id,)).fetchone()  # fmt: skip
+        assert row.started_at is not None
+        assert row.first_started_at is not None
+        return Claim(
+            task_id=row.task_id,
+            fence=row.fence,
+            attempt=row.attempt,
+            crashes=row.crashes,
+            epoch=row.epoch,
+            kind=kind,
+            ordering_key=key,
+            request=request,
+            attributes=rows.load(attributes),
+            origin=rows.load_origin(origin, request if origin_value is None else origin_value),
+            accepted_at=_moment(accepted_at),
+            started_at=row.started_at,
+            first_started_at=row.first_started_at,
+            attempt_deadline_s=attempt_deadline_s,
+            total_deadline_s=total_deadline_s,
+            history=row.history,
+        )
+
+
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "cache_size=-65536",  # 64 MiB: the index of idempotency keys is read at random
+    "temp_store=MEMORY",
+    "wal_autocheckpoint=4000",
+)
+
+
+def _lock(path: Path) -> int:
+    """Hold the agent's lock until the descriptor is closed (or the process dies)."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise EnvironmentUnfit(
+            f"another agent is using the journal {path.with_suffix('')}",
+            remedy="stop it, give this one a BACKWRIGHT_WORKSPACE of its own, or share a PostgreSQL journal",
+        ) from error
+    return descriptor
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Run the scripts that this file has not seen, each in a transaction of its own."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, script in sql.migrations("sqlite"):
+        if number > version:
+            connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number:d}; COMMIT;")
+
+
+def _runs(batch: Iterable[Intake]) -> Iterable[tuple[bool, list[Any]]]:
+    """Neighbours of one sort, in order: (are they tasks, the items)."""
+    return ((are_tasks, list(items)) for are_tasks, items in groupby(batch, lambda item: isinstance(item, NewTask)))
+
+
+def _known(connection: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, str]:
+    """Payload digests of the tasks that are known already."""
+    known: dict[str, str] = {}
+    for start in range(0, len(task_ids), CHUNK):
+        chunk = task_ids[start : start + CHUNK]
+        known.update(connection.execute(SQL["known_requests"].replace("{keys}", ",".join("?" * len(chunk))), chunk))
+    return known
+
+
+def _early(connection: sqlite3.Connection, task_id: str) -> list[NewCommand]:
+    """Commands that came before their task, now applied."""
+    found = connection.execute(SQL["waiting_commands"], (task_id,)).fetchall()
+    connection.executemany(SQL["command_applied"], [(command_id,) for command_id, *_ in found])
+    return [NewCommand(command_id, name, subject, rows.load(data)) for command_id, name, subject, data in found]
+
+
+def _one(connection: sqlite3.Connection, statement: str, *values: Any) -> tuple[Any, ...] | None:
+    found: tuple[Any, ...] | None = connection.execute(SQL[statement], values).fetchone()
+    return found
+
+
+def _rows(connection: sqlite3.Connection, statement: str, *values: Any) -> list[TaskRow]:
+    return [_row(found) for found in connection.execute(SQL[statement], values).fetchall()]
+
+
+def _owned(connection: sqlite3.Connection, claim: Claim) -> TaskRow:
+    found = _rows(connection, "task_by_task_id", claim.task_id)
+    if not found or not lifecycle.owns(found[0], claim.fence):
+        raise Fenced(f"fence {claim.fence} of task {claim.task_id} is no longer in force")
+    return found[0]
+
+
+def _row(values: tuple[Any, ...]) -> TaskRow:
+    """A row as selected by {task}."""
+    (
+        row_id, task_id, state, priority, rank, updated_at, run_at, expires_at, attempt, crashes, fence, epoch, sequence,
+        lease_owner, lease_until, cancel_id, cancel_reason, is_final, holds_key, first_started_at, started_at, history,
+        progress,
+    ) = values  # fmt: skip
+    return TaskRow(
+        row_id, task_id, State(state), priority, rank, _moment(updated_at), _maybe(run_at), _maybe(expires_at), attempt,
+        crashes, fence, epoch, sequence, lease_owner, lease_until, cancel_id, cancel_reason, bool(is_final),
+        bool(holds_key), _maybe(first_started_at), _maybe(started_at), tuple(rows.load(history)), rows.load(progress),
+    )  # fmt: skip
+
+
+def _columns(row: TaskRow) -> tuple[Any, ...]:
+    """The inverse of `_row`."""
+    return (
+        row.id, row.task_id, row.state.value, row.priority, row.rank, row.updated_at.timestamp(), _seconds(row.run_at),
+        _seconds(row.expires_at), row.attempt, row.crashes, row.fence, row.epoch, row.sequence, row.lease_owner,
+        row.lease_until, row.cancel_id, row.cancel_reason, row.is_final, row.holds_key, _seconds(row.first_started_at),
+        _seconds(row.started_at), rows.dump(row.history) if row.history else "[]",
+        rows.dump(row.progress) if row.progress else "{}",
+    )  # fmt: skip
+
+
+def _changes(row: TaskRow) -> tuple[Any, ...]:
+    """Parameters of `update_task`."""
+    return (*_columns(row)[2:], row.id)
+
+
+def _request(row_id: int, task: NewTask, now: datetime) -> tuple[Any, ...]:
+    value = task.origin.value
+    return (
+        row_id, task.task_id, task.payload_digest, task.source, task.idempotency_key, task.kind, task.ordering_key,
+        now.timestamp(), task.attempt_deadline_s, task.total_deadline_s, rows.dump(dict(task.attributes)),
+        rows.dump_origin(task.origin), None if value is None or value == task.request else value, task.request,
+    )  # fmt: skip
+
+
+def _checkpoints(connection: sqlite3.Connection, task_id: str) -> Mapping[str, Checkpoint]:
+    found = connection.execute(SQL["checkpoints"], (task_id,)).fetchall()
+    return {
+        step: Checkpoint(step, input_hash, rows.load(output), code_version, duration_s)
+        for step, input_hash, output, code_version, duration_s in found
+    }
+
+
+def _outbox_row(values: tuple[Any, ...]) -> OutboxRow:
+    position, event_id, task_id, name, key, data, created_at, sequence, attributes = values
+    return OutboxRow(
+        position=position,
+        event_id=event_id,
+        task_id=task_id,
+        type=name,
+        key=key,
+        data=rows.load(data),
+        created_at=_moment(created_at),
+        sequence=sequence,
+        attributes=rows.load(attributes) if attributes else {},
+    )
+
+
+def _view(connection: sqlite3.Connection, task_id: str) -> TaskView | None:
+    found = _one(connection, "view", task_id) or _one(connection, "archived_view", task_id)
+    return _as_view(found)[1] if found else None
+
+
+def _views(connection: sqlite3.Connection, states: Sequence[State], limit: int) -> Sequence[TaskView]:
+    wanted = f",{','.join(states)}," if states else ""
+    found = [
+        _as_view(values)
+        for statement in ("views", "archived_views")
+        for values in connection.execute(SQL[statement], (wanted, limit))
+    ]
+    return [view for _, view in sorted(found, key=lambda pair: -pair[0])[:limit]]
+
+
+def _as_view(values: tuple[Any, ...]) -> tuple[int, TaskView]:
+    (
+        row_id, task_id, state, kind, key, attempt, crashes, fence, sequence, priority, accepted_at, updated_at, run_at,
+        progress,
+    ) = values  # fmt: skip
+    return row_id, TaskView(
+        task_id=task_id,
+        state=State(state),
+        kind=kind,
+        ordering_key=key,
+        attempt=attempt,
+        crashes=crashes,
+        fence=fence,
+        sequence=sequence,
+        priority=priority,
+        accepted_at=_moment(accepted_at),
+        updated_at=_moment(updated_at),
+        run_at=_maybe(run_at),
+        progress=rows.load(progress),
+    )
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _maybe(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _age(now: float, since: float | None) -> float:
+    return 0.0 if since is None else max(0.0, now - since)
