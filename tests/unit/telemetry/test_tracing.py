@@ -1,0 +1,82 @@
+"""Spans leave through a real OTLP exporter, and W3C context survives Kafka headers."""
+
+import gzip
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from agent.settings import TelemetrySettings
+from agent.telemetry.tracing import Tracing, carrier, links, remote
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Receiver(ThreadingHTTPServer):
+    """An OTLP receiver that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[ExportTraceServiceRequest] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.end_headers()
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_spans_reach_a_real_receiver_with_a_link_to_the_sender(receiver: Receiver) -> None:
+    """One trace per attempt, linked to the request's own trace, exported when an endpoint is configured."""
+    tracing = Tracing(TelemetrySettings(otlp_endpoint=f"http://127.0.0.1:{receiver.server_port}"))
+
+    with (
+        tracing.tracer.start_as_current_span("task build", links=links({"traceparent": TRACEPARENT})),
+        tracing.tracer.start_as_current_span("phase verify"),
+    ):
+        pass
+    tracing.close()
+
+    spans = [s for r in receiver.requests for rs in r.resource_spans for ss in rs.scope_spans for s in ss.spans]
+    assert {s.name for s in spans} == {"task build", "phase verify"}
+    root = next(s for s in spans if s.name == "task build")
+    assert root.links[0].trace_id.hex() == TRACEPARENT.split("-")[1]
+
+
+def test_without_an_endpoint_spans_cost_nothing_and_carry_nothing() -> None:
+    """An agent without a collector must not send headers that point nowhere."""
+    tracing = Tracing(TelemetrySettings())
+
+    with tracing.tracer.start_as_current_span("task build") as span:
+        headers = carrier(span)
+
+    assert headers == {}
+
+
+@pytest.mark.parametrize(
+    "attributes", [{}, {"traceparent": "nonsense"}, {"traceparent": "00-" + "0" * 32 + "-" + "0" * 16 + "-01"}]
+)
+def test_a_bad_traceparent_is_no_context(attributes: dict[str, str]) -> None:
+    """Senders may write anything into a header."""
+    assert remote(attributes) is None
