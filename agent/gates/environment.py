@@ -1,0 +1,85 @@
+"""install: the locked packages go into an empty environment, hashes checked, and the runtime's alone carry the code."""
+
+import re
+from pathlib import Path
+
+from agent.gates.trial import Trial, last_line, measured, read_report
+from contracts.delivery import Evidence
+
+RUNTIME_LOCK, DEV_LOCK = "requirements.lock", "requirements-dev.lock"
+PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)")
+# Every module, so that an import of a development package anywhere in the code is found.
+IMPORT_ALL = """
+import importlib, pkgutil, app
+names = sorted(m.name for m in pkgutil.walk_packages(app.__path__, "app.") if not m.name.endswith("__main__"))
+for name in names:
+    importlib.import_module(name)
+print(len(names) + 1, "modules")
+"""
+
+
+def pins(lock: str) -> set[tuple[str, str]]:
+    """(name, version) of every pinned line of a lock file's text; names normalised as PyPI does."""
+    found = (PINNED.match(line) for line in lock.splitlines())
+    return {(re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]) for match in found if match}
+
+
+@measured("install")
+async def check(trial: Trial) -> Evidence:
+    """Install both lock files into empty environments."""
+    locks = {name: read_report(trial.project / name) for name in (RUNTIME_LOCK, DEV_LOCK)}
+    if missing := [name for name, text in locks.items() if not text]:
+        return await trial.evidence(False, f"no {missing[0]} in the project")
+    runtime, dev = (pins(text or "") for text in locks.values())
+    if foreign := sorted(runtime - dev):
+        return await trial.evidence(False, f"{RUNTIME_LOCK} pins {'=='.join(foreign[0])}, {DEV_LOCK} does not")
+    trial.tools.progress(f"install: {len(dev)} locked packages")
+    if fault := await create_environment(trial, trial.environment.folder, DEV_LOCK):
+        return await trial.evidence(False, fault, tool="uv", tool_version=_uv_version(trial))
+    if fault := await _runtime_alone(trial):
+        return await trial.evidence(False, fault, tool="uv", tool_version=_uv_version(trial))
+    return await trial.evidence(
+        True,
+        f"{len(dev)} packages from {DEV_LOCK}, hashes checked; the {len(runtime)} of {RUNTIME_LOCK} carry the code",
+        value=len(dev),
+        unit="packages",
+        tool="uv",
+        tool_version=_uv_version(trial),
+        details={"packages": len(dev), "runtime_packages": len(runtime)},
+    )
+
+
+async def create_environment(trial: Trial, folder: Path, lock: str) -> str | None:
+    """A new environment at `folder` with exactly the packages of `lock`; None, or what went wrong."""
+    uv = str(trial.tools.sandbox.tool("uv"))
+    variables = {"UV_SYSTEM_CERTS": "true", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    if not trial.ran:
+        await trial.run(uv, "--version", environment=variables)
+    made = await trial.run(
+        uv, "venv", "--clear", "--python", trial.tools.sandbox.interpreter(), folder, environment=variables
+    )
+    if made.exit_code:
+        return f"no environment could be made: {last_line(made.output)}"
+    synced = await trial.run(
+        uv, "pip", "sync", "--require-hashes", "--python", folder / "bin" / "python", lock,
+        environment=variables, installer=True,
+    )  # fmt: skip
+    return f"{lock} could not be installed: {last_line(synced.output)}" if synced.exit_code else None
+
+
+async def _runtime_alone(trial: Trial) -> str | None:
+    folder = trial.folder / "runtime"
+    if fault := await create_environment(trial, folder, RUNTIME_LOCK):
+        return fault
+    imported = await trial.run(
+        folder / "bin" / "python", "-c", IMPORT_ALL,
+        environment={"PATH": f"{folder}/bin:/usr/local/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(folder)},
+    )  # fmt: skip
+    if imported.exit_code:
+        return f"the code does not import with {RUNTIME_LOCK} alone: {last_line(imported.output)}"
+    return None
+
+
+def _uv_version(trial: Trial) -> str | None:
+    words = trial.ran[0][1].output.split() if trial.ran else []
+    return words[1] if len(words) > 1 else None

@@ -1,0 +1,263 @@
+"""A delivered service that runs: throwaway database, migrations, throwaway credentials, process; all gone at the end.
+
+Gates use `live_service`; the command `serve` uses `serve`.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from agent.errors import EnvironmentUnfit
+from agent.gates.environment import RUNTIME_LOCK, create_environment
+from agent.gates.gate import Subject, Tools
+from agent.gates.trial import Trial, last_line, open_trial, read_report
+from agent.sandbox.port import Running
+from agent.services.port import Database
+
+HOST = "127.0.0.1"
+STOP_GRACE_S = 10.0
+POLL_S = 0.05
+BODY_BYTES = 16 * 1024**2
+FOREVER_S = 10 * 365 * 86400.0
+
+
+class NotReady(Exception):
+    """The service did not come up; the message says where it stopped, and is fit for an evidence's summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What one security scheme (or an alternative of several) adds to a request."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+    def __or__(self, other: "Proof") -> "Proof":
+        return Proof(
+            {**self.headers, **other.headers}, {**self.query, **other.query}, {**self.cookies, **other.cookies}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Minted by `python -m app.dev credentials`: what the service is started with, and what a client sends."""
+
+    environment: Mapping[str, str]
+    schemes: Mapping[str, Proof]
+
+    @classmethod
+    def parse(cls, text: str) -> "Credentials":
+        """Read the JSON object in the last line of `text`. Raises ValueError for anything else."""
+        lines = text.strip().splitlines()
+        data = json.loads(lines[-1]) if lines else None
+        if not isinstance(data, dict) or not isinstance(data.get("environment"), dict):
+            raise ValueError("no credentials object")
+        schemes = {name: _proof(given) for name, given in dict(data.get("schemes", {})).items()}
+        return cls({str(k): str(v) for k, v in data["environment"].items()}, schemes)
+
+    def for_security(self, security: Sequence[Mapping[str, Any]]) -> Proof:
+        """What satisfies the first alternative that we can prove; nothing for an open operation.
+
+        Raises NotReady when no alternative can be proved.
+        """
+        for alternative in security:
+            if all(name in self.schemes for name in alternative):
+                proof = Proof()
+                for name in alternative:
+                    proof |= self.schemes[name]
+                return proof
+        if security:
+            raise NotReady(f"no credentials were minted for {sorted(security[0])}")
+        return Proof()
+
+
+def _proof(given: Any) -> Proof:
+    def part(name: str) -> dict[str, str]:
+        return {str(key): str(value) for key, value in dict(given.get(name) or {}).items()}
+
+    return Proof(part("headers"), part("query"), part("cookies"), str(given.get("description", "")))
+
+
+@dataclass(frozen=True, slots=True)
+class LiveService:
+    """A running service. `ready_s`: from the start of the process to the first 200 of the ready check."""
+
+    url: str  # http://127.0.0.1:port, without the base path
+    port: int
+    base_path: str
+    dsn: str
+    credentials: Credentials
+    ready_s: float
+    postgresql: str
+    running: Running
+    facts: Mapping[str, Any]
+    document: Any  # openapi.json of the delivery
+    environment: Mapping[str, str]
+
+    def path(self, name: str) -> str:
+        """Path of `live`, `ready`, `metrics` or `document`."""
+        return well_known(self.facts, name)
+
+
+def well_known(facts: Mapping[str, Any], name: str) -> str:
+    """Where the manifest says that health, metrics and the document are."""
+    usual = {"live": "/health/live", "ready": "/health/ready", "metrics": "/metrics", "document": "/openapi.json"}
+    return str(facts.get("paths", {}).get(name, usual[name]))
+
+
+@asynccontextmanager
+async def live_service(trial: Trial, *, port: int = 0) -> AsyncIterator[LiveService]:
+    """Bring the service of `trial` up on `port` (0: any free one) and take everything down afterwards.
+
+    Raises NotReady when the subject is at fault, EnvironmentUnfit when the machine is.
+    """
+    tools = trial.tools
+    async with tools.databases.server(leash=tools.leash) as server:
+        database = await server.database()
+        credentials = await prepared(trial, database)
+        environment = {
+            "SERVICE_DATABASE_URL": database.dsn,
+            "SERVICE_HOST": HOST,
+            "SERVICE_PORT": str(port or free_port()),
+            **credentials.environment,
+        }
+        started = tools.clock.monotonic()
+        running = await trial.start(trial.environment.python, "-m", "app", environment=environment, time_s=FOREVER_S)
+        try:
+            url = f"http://{HOST}:{environment['SERVICE_PORT']}"
+            await until_ready(trial, running, url + well_known(trial.subject.facts, "ready"))
+            yield LiveService(
+                url=url,
+                port=int(environment["SERVICE_PORT"]),
+                base_path=str(trial.subject.facts.get("base_path", "")).rstrip("/"),
+                dsn=database.dsn,
+                credentials=credentials,
+                ready_s=round(tools.clock.monotonic() - started, 3),
+                postgresql=database.version,
+                running=running,
+                facts=trial.subject.facts,
+                document=delivered_document(trial),
+                environment=environment,
+            )
+        finally:
+            await running.stop(grace_s=STOP_GRACE_S)
+            trial.note(f"output of the service:\n{running.output().rstrip()}")
+
+
+def delivered_document(trial: Trial) -> Any:
+    """The normalised document of the delivery; {} if it cannot be read (the gate `document` says so)."""
+    try:
+        return json.loads(read_report(trial.project / "openapi.json") or "")
+    except ValueError:
+        return {}
+
+
+async def prepared(trial: Trial, database: Database) -> Credentials:
+    """Migrate `database` and mint credentials, side by side. Raises NotReady."""
+    migrated, minted = await asyncio.gather(
+        trial.run(
+            trial.environment.tool("alembic"), "upgrade", "head", environment={"SERVICE_DATABASE_URL": database.dsn}
+        ),
+        mint(trial),
+    )
+    if migrated.exit_code:
+        raise NotReady(f"alembic upgrade head ended with {migrated.exit_code}: {last_line(migrated.output)}")
+    return minted
+
+
+async def mint(trial: Trial) -> Credentials:
+    """Throwaway credentials. They are not logged. Raises NotReady."""
+    command = trial.command([trial.environment.python, "-m", "app.dev", "credentials"])
+    done = await trial.tools.sandbox.run(command, leash=trial.tools.leash)
+    trial.note(f"$ {' '.join(trial.shown(command.argv))}\n[exit code {done.exit_code}; output not kept]")
+    try:
+        if done.exit_code == 0:
+            return Credentials.parse(done.output)
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise NotReady(f"app.dev credentials ended with {done.exit_code} and printed no credentials")
+
+
+async def until_ready(trial: Trial, running: Running, url: str) -> None:
+    """Poll `url` until it answers 200. Raises NotReady when the process ends or the time is up."""
+    clock, limit_s = trial.tools.clock, trial.tools.settings.start_timeout_s
+    deadline = clock.monotonic() + limit_s
+    async with client() as http:
+        while clock.monotonic() < deadline:
+            if (code := running.exit_code()) is not None:
+                raise NotReady(f"python -m app ended with {code}: {last_line(running.output())}")
+            if (answer := await fetch(http, "GET", url)) is not None and answer.status_code == 200:
+                return
+            await clock.sleep(POLL_S)
+    raise NotReady(f"not ready within {limit_s:g} s: {last_line(running.output())}")
+
+
+def client() -> httpx.AsyncClient:
+    """A client for loopback: no proxies, no redirects, short timeouts."""
+    return httpx.AsyncClient(trust_env=False, timeout=10.0, follow_redirects=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer, bounded in size."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ValueError."""
+        return json.loads(self.content)
+
+    @property
+    def media_type(self) -> str:
+        """Content type without parameters, lower case."""
+        return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+async def fetch(http: httpx.AsyncClient, method: str, url: str, **options: Any) -> Answer | None:
+    """One exchange; None if no whole, reasonable answer came. A hostile service cannot fill our memory."""
+    try:
+        async with http.stream(method, url, **options) as response:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > BODY_BYTES:
+                    return None
+            return Answer(response.status_code, response.headers, bytes(content))
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago. Raises EnvironmentUnfit when there is none."""
+    try:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            return int(probe.getsockname()[1])
+    except OSError as exc:
+        raise EnvironmentUnfit(f"no free port on {HOST}: {exc}", remedy="close other programs") from exc
+
+
+async def serve(subject: Subject, tools: Tools, *, port: int, on_ready: Callable[[LiveService], None]) -> int:
+    """Run a project in the foreground: environment from its runtime lock, throwaway database, credentials.
+
+    `on_ready` is called once, when the ready check answers. Returns the service's exit code when it ends by itself;
+    cancelling takes everything down. Raises NotReady, EnvironmentUnfit.
+    """
+    async with open_trial("serve", subject, tools) as trial:
+        if not trial.environment.python.exists() and (
+            fault := await create_environment(trial, trial.environment.folder, RUNTIME_LOCK)
+        ):
+            raise NotReady(fault)
+        async with live_service(trial, port=port) as service:
+            on_ready(service)
+            return await service.running.wait()

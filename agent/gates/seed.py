@@ -1,0 +1,210 @@
+"""Rows for a running service: one of each resource through its own API, parents first; then many by SQL.
+
+Everything goes by the manifest and PostgreSQL's catalogue. What the API refuses is skipped and reported, never forced:
+a gate that needs a row says that it has none.
+"""
+
+import copy
+import decimal
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx
+
+from agent.gates.catalogue import Connection, ForeignKey, foreign_keys, quoted
+from agent.gates.live import LiveService, client, fetch
+from agent.gates.requests import operation_request
+
+DERIVED = ("derived", "declared")
+
+
+@dataclass(slots=True)
+class Planter:
+    """Creates one row per resource; remembers the rows by resource name."""
+
+    service: LiveService
+    http: httpx.AsyncClient
+    connection: Connection
+    keys: Sequence[ForeignKey]
+    rows: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def resources(self) -> dict[str, Mapping[str, Any]]:
+        """Resources of the manifest by name."""
+        return {resource["name"]: resource for resource in self.service.facts.get("resources", ())}
+
+    async def plant(self, name: str) -> Mapping[str, Any] | None:
+        """A row of the resource, made if there is none yet; None if the API would not."""
+        if name not in self.rows:
+            self.rows[name] = None  # a resource that needs itself does without
+            if (operation := self._creator(name)) is not None:
+                await self._create(operation)
+            self.rows[name] = await self._newest(name)
+        return self.rows[name]
+
+    async def path_values(self, operation: Mapping[str, Any]) -> dict[str, str] | None:
+        """Real values for the ancestors in an operation's path; None if one of them cannot be made."""
+        values: dict[str, str] = {}
+        for key in operation.get("path_keys", ()):
+            if key["role"] != "ancestor":
+                continue
+            row = await self.plant(key["resource"])
+            column = column_of(self.resources[key["resource"]], key["property"])
+            if row is None or column is None or row.get(column) is None:
+                return None
+            values[key["parameter"]] = shown(row[column])
+        return values
+
+    async def body(self, operation: Mapping[str, Any]) -> Any:
+        """The manifest's sample with references to rows that exist."""
+        body = copy.deepcopy((operation.get("sample") or {}).get("body"))
+        resource = self.resources.get(operation.get("resource") or "")
+        if not isinstance(body, dict) or resource is None:
+            return body
+        in_path = {key["resource"] for key in operation.get("path_keys", ()) if key["role"] == "ancestor"}
+        for reference in resource.get("references", ()):
+            target = next((r for r in self.resources.values() if r["table"] == reference["table"]), None)
+            place = referring_property(body, reference)
+            if target is None or place is None or target["name"] in in_path:
+                continue
+            row = await self.plant(target["name"]) if target["name"] != resource["name"] else None
+            if row is not None:
+                put_reference(body, place, target["key"], jsonable(row[target["key_column"]]))
+            elif target["name"] == resource["name"]:
+                del body[place]
+        return body
+
+    def _creator(self, name: str) -> Mapping[str, Any] | None:
+        creators = [
+            operation for operation in derived(self.service.facts, "create", "upsert") if operation["resource"] == name
+        ]
+        return min(
+            creators, key=lambda operation: (len(operation.get("path_keys", ())), operation["action"]), default=None
+        )
+
+    async def _create(self, operation: Mapping[str, Any]) -> None:
+        path = await self.path_values(operation)
+        if path is None:
+            self.refused[operation["id"]] = "no parent row"
+            return
+        request = operation_request(operation, self.service.document, path=path, body=await self.body(operation))
+        proof = self.service.credentials.for_security(operation.get("security", ()))
+        answer = await fetch(
+            self.http, request.method, self.service.url + request.target(proof.query),
+            headers=request.headers(proof.headers, proof.cookies), content=request.body,
+        )  # fmt: skip
+        if answer is None or not 200 <= answer.status_code < 300:
+            self.refused[operation["id"]] = "no answer" if answer is None else f"{answer.status_code}"
+
+    async def _newest(self, name: str) -> Mapping[str, Any] | None:
+        # A table that only ever grew: the physically last row is the newest.
+        table = quoted(self.resources[name]["table"])
+        row = await self.connection.fetchrow(f"select * from {table} order by ctid desc limit 1")  # noqa: S608 - quoted
+        return None if row is None else dict(row)
+
+
+async def plant_all(service: LiveService) -> dict[str, str]:
+    """One row of each resource; what was refused, by operation. Raises asyncpg's errors never for a missing table."""
+    connection = await asyncpg.connect(service.dsn)
+    try:
+        async with client() as http:
+            planter = Planter(service, http, connection, await foreign_keys(connection))
+            for name in planter.resources:
+                await planter.plant(name)
+            return planter.refused
+    finally:
+        await connection.close()
+
+
+def derived(facts: Mapping[str, Any], *actions: str) -> list[Mapping[str, Any]]:
+    """Derived operations with one of these actions, in the document's order."""
+    return [o for o in facts.get("operations", ()) if o["verdict"] in DERIVED and o.get("action") in actions]
+
+
+def column_of(resource: Mapping[str, Any], name: str) -> str | None:
+    """Column of a property: the key's by the manifest, another's by its normalised name."""
+    if name == resource["key"]:
+        return str(resource["key_column"])
+    return next((str(column) for column in resource.get("columns", ()) if plain(column) == plain(name)), None)
+
+
+def plain(name: str) -> str:
+    """A name without case and separators: `petTypeId`, `pet_type_id` and `pet-type-id` are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def referring_property(body: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+    """The property of a sample that holds a reference: named like its column, or like it without the key's ending."""
+    if (name := reference.get("property")) in body:
+        return str(name)
+    column = plain(reference["column"])
+    return next((name for name in body if plain(name) in (column, column.removesuffix("id"))), None)
+
+
+def put_reference(body: dict[str, Any], place: str, key: str, value: Any) -> None:
+    """Point the property at a row: an embedded object gets the key inside."""
+    if isinstance(body[place], dict):
+        body[place] = {**body[place], key: value}
+    elif isinstance(body[place], list):
+        body[place] = [value if not isinstance(element, dict) else {**element, key: value} for element in body[place]]
+    else:
+        body[place] = value
+
+
+def shown(value: Any) -> str:
+    """A column's value as it stands in a path."""
+    return str(jsonable(value))
+
+
+def jsonable(value: Any) -> Any:
+    """A column's value as JSON has it."""
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value if isinstance(value, bool | int | float | str) or value is None else _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
+
+
+def path_query(
+    operation: Mapping[str, Any], resources: Mapping[str, Mapping[str, Any]], keys: Iterable[ForeignKey]
+) -> str | None:
+    """SELECT of up to `$1` consistent sets of path values, one column per path key, spread over the rows.
+
+    None when the manifest's tables are not joined by foreign keys, or a property has no column.
+    """
+    path_keys = operation.get("path_keys", ())
+    if any(key["resource"] not in resources for key in path_keys):
+        return None
+    selected, joined = [], ""
+    for number, key in enumerate(reversed(path_keys)):
+        resource = resources[key["resource"]]
+        column = column_of(resource, key["property"])
+        if column is None:
+            return None
+        selected.append(f"t{number}.{quoted(column)}")
+        if number:
+            child = resources[path_keys[len(path_keys) - number]["resource"]]
+            link = next(
+                (k for k in keys if _names(k.child, child["table"]) and _names(k.parent, resource["table"])), None
+            )
+            if link is None:
+                return None
+            on = " and ".join(
+                f"t{number - 1}.{quoted(c)} = t{number}.{quoted(t)}"
+                for c, t in zip(link.columns, link.targets, strict=True)
+            )
+            joined += f" join {quoted(resource['table'])} t{number} on {on}"
+    table = quoted(resources[path_keys[-1]["resource"]]["table"])
+    order = f"md5({selected[0]}::text)"
+    columns = ", ".join(reversed(selected))
+    return f"select {columns} from {table} t0{joined} order by {order} limit $1::int"  # noqa: S608 - quoted identifiers
+
+
+def _names(printed: str, table: str) -> bool:
+    return printed in (table, quoted(table))

@@ -1,0 +1,260 @@
+"""One run of one gate: its own copy of the project, the commands it ran, the log, and the evidence at the end."""
+
+import asyncio
+import functools
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agent.gates.gate import Subject, Tools
+from agent.gates.project import project_files
+from agent.sandbox.port import Command, Completed, Limits, Running
+from contracts.delivery import Evidence, GateVerdict
+
+REPORT_BYTES = 256 * 1024**2  # Schemathesis writes every case: about 4 KiB each
+LOG_BYTES = 4 * 1024**2  # what is kept of a gate's log; the head of long output is of no use without its end
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The virtual environment of the service under test, made once by the gate `install`."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, subject: Subject) -> "Environment":
+        """The one that belongs to a subject."""
+        return cls(subject.work / "venv")
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    def tool(self, name: str) -> Path:
+        """A command of the environment."""
+        return self.folder / "bin" / name
+
+    def version(self, package: str) -> str | None:
+        """Version of an installed package, read from its metadata folder; None if it is not there."""
+        normalised = package.replace("-", "_").lower()
+        for info in self.folder.glob("lib/python3*/site-packages/*.dist-info"):
+            name, _, version = info.name.removesuffix(".dist-info").partition("-")
+            if name.lower().replace("-", "_") == normalised:
+                return version
+        return None
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a gate works in; made by `open_trial`. `evidence` ends it."""
+
+    gate: str
+    subject: Subject
+    tools: Tools
+    folder: Path  # of this gate alone; `project` inside holds the exact files of the digest
+    started_at: datetime
+    started: float
+    log: list[str] = field(default_factory=list)
+    ran: list[tuple[tuple[str, ...], Completed]] = field(default_factory=list)
+    isolation: str | None = None
+    copied_digest: str = ""
+
+    @property
+    def project(self) -> Path:
+        """The copy that is checked."""
+        return self.folder / "project"
+
+    @property
+    def environment(self) -> Environment:
+        """The service's environment."""
+        return Environment.of(self.subject)
+
+    def note(self, text: str) -> None:
+        """Add lines to the log."""
+        self.log.append(text)
+
+    def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Environment variables of every child: the service's environment first in the path, caches outside."""
+        return {
+            "PATH": f"{self.environment.folder}/bin:/usr/local/bin:/usr/bin:/bin",
+            "VIRTUAL_ENV": str(self.environment.folder),
+            "PYTHONDONTWRITEBYTECODE": "",  # empty: bytecode is kept, below the prefix, and speeds up later children
+            "PYTHONPYCACHEPREFIX": str(self.subject.work / "pycache"),
+            "PYTHONUNBUFFERED": "1",
+            "MYPY_CACHE_DIR": str(self.folder / "mypy-cache"),
+            "RUFF_CACHE_DIR": str(self.folder / "ruff-cache"),
+            "COVERAGE_FILE": str(self.folder / "coverage-data"),
+            "NO_COLOR": "1",
+            **(more or {}),
+        }
+
+    def command(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str] | None = None,
+        installer: bool = False,
+        time_s: float | None = None,
+    ) -> Command:
+        """A command in the copy of the project."""
+        return Command(
+            argv=[str(part) for part in argv],
+            cwd=self.project,
+            environment=self.variables(environment),
+            installer=installer,
+            limits=Limits(time_s=time_s or self.tools.settings.step_timeout_s),
+        )
+
+    async def run(
+        self,
+        *argv: str | Path,
+        environment: Mapping[str, str] | None = None,
+        installer: bool = False,
+        time_s: float | None = None,
+        quiet: bool = False,
+    ) -> Completed:
+        """Run to the end and log it (`quiet`: without its output). The first command stands in the evidence."""
+        command = self.command(argv, environment=environment, installer=installer, time_s=time_s)
+        done = await self.tools.sandbox.run(command, leash=self.tools.leash)
+        words = self.shown(command.argv)
+        self.ran.append((words, done))
+        self.isolation = done.isolation
+        end = "timed out" if done.timed_out else f"exit code {done.exit_code}"
+        output = "" if quiet else f"{done.output.rstrip()}\n"
+        self.note(f"$ {' '.join(words)}\n{output}[{end} after {done.duration_s:.2f} s]")
+        return done
+
+    async def start(self, *argv: str | Path, environment: Mapping[str, str] | None = None, time_s: float) -> Running:
+        """Start a server in the background; the caller stops it."""
+        command = self.command(argv, environment=environment, time_s=time_s)
+        running = await self.tools.sandbox.start(command, leash=self.tools.leash)
+        self.isolation = running.isolation
+        self.note(f"$ {' '.join(self.shown(command.argv))} &")
+        return running
+
+    def shown(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """A command as somebody would type it in the project's folder: no paths of this machine."""
+        short = [
+            (f"{self.environment.folder}/bin/", ""),
+            (f"{self.project}/", ""),
+            (str(self.project), "."),
+            (f"{self.folder}/", ""),
+            (f"{self.subject.work}/", ""),
+        ]
+        return tuple(_replaced(part, short) for part in argv)
+
+    async def evidence(
+        self,
+        passed: bool,
+        summary: str,
+        *,
+        value: float | str | bool | None = None,
+        unit: str | None = None,
+        threshold: float | str | bool | None = None,
+        tool: str | None = None,
+        tool_version: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Evidence:
+        """Store the log and say what was measured. A copy that is not the digest's fails whatever was measured."""
+        if self.copied_digest != self.subject.digest:
+            return await self._evidence(GateVerdict.FAIL, "the folder changed after its digest was taken", details={})
+        return await self._evidence(
+            GateVerdict.PASS if passed else GateVerdict.FAIL,
+            summary,
+            value=value,
+            unit=unit,
+            threshold=threshold,
+            tool=tool,
+            tool_version=tool_version or (self.environment.version(tool) if tool else None),
+            details=dict(details or {}),
+        )
+
+    async def skipped(self, reason: str, *, details: Mapping[str, Any] | None = None) -> Evidence:
+        """Not performed, and why; no number."""
+        return await self._evidence(GateVerdict.SKIPPED, reason, details=dict(details or {}))
+
+    async def _evidence(self, verdict: GateVerdict, summary: str, **measured: Any) -> Evidence:
+        self.note(f"{verdict.value}: {summary}")
+        log = "\n\n".join(self.log).encode()[-LOG_BYTES:]
+        command, exit_code = (self.ran[0][0], self.ran[0][1].exit_code) if self.ran else ((), None)
+        failed = next(((c, d.exit_code) for c, d in self.ran if d.exit_code), None)
+        if failed and verdict is GateVerdict.FAIL:
+            command, exit_code = failed
+        return Evidence(
+            gate=self.gate,
+            verdict=verdict,
+            summary=summary,
+            command=command,
+            exit_code=exit_code,
+            started_at=self.started_at,
+            duration_s=round(self.tools.clock.monotonic() - self.started, 3),
+            subject_digest=self.subject.digest,
+            isolation=self.isolation,
+            log=await self.tools.artifacts.put(log),
+            **measured,
+        )
+
+
+Check = Callable[[Subject, Tools], Coroutine[Any, Any, Evidence]]
+
+
+def measured(gate: str) -> Callable[[Callable[[Trial], Coroutine[Any, Any, Evidence]]], Check]:
+    """Turn a check of a trial into the check of a gate: a fresh trial around it, removed at the end."""
+
+    def decorate(check: Callable[[Trial], Coroutine[Any, Any, Evidence]]) -> Check:
+        @functools.wraps(check)
+        async def run(subject: Subject, tools: Tools) -> Evidence:
+            async with open_trial(gate, subject, tools) as trial:
+                return await check(trial)
+
+        return run
+
+    return decorate
+
+
+@asynccontextmanager
+async def open_trial(gate: str, subject: Subject, tools: Tools) -> AsyncIterator[Trial]:
+    """A folder with a copy of the project, under a name that no other child knows. Raises OSError, UnsafePath."""
+    started_at, started = tools.clock.now(), tools.clock.monotonic()
+    async with tools.sandbox.scratch(f"{gate}-") as folder:
+        trial = Trial(gate, subject, tools, folder, started_at, started)
+        files = await asyncio.to_thread(project_files, subject.folder)
+        trial.project.mkdir()
+        files.write(trial.project)
+        trial.copied_digest = files.digest
+        tools.sandbox.share(folder)
+        yield trial
+
+
+def read_report(path: Path) -> str | None:
+    """Text of a file that a child wrote; None if it is not there, no plain file, or larger than anybody would write.
+
+    The child is not trusted: a symbolic link in its folder must not make us read what it may not.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > REPORT_BYTES:
+            return None
+        return file.read(REPORT_BYTES).decode(errors="replace")
+
+
+def last_line(output: str) -> str:
+    """The last line with something in it, for a summary; at most 200 characters, printable."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return "".join(c if c.isprintable() else "?" for c in lines[-1][:200]) if lines else "no output"
+
+
+def _replaced(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        text = text.replace(old, new)
+    return text
