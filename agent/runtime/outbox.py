@@ -1,0 +1,200 @@
+"""From the journal to Kafka: events in order per task, each one only after the former of its task is acknowledged.
+
+Rules for editors:
+1. A row is marked after its acknowledgement, never before; a crash between the two repeats it with the same id.
+2. A task's rows leave one at a time, across topics. Rows of different tasks leave together, in rounds.
+3. A row that can never be published is parked and replaced: it must not hold up its task's later events.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from agent.bus.port import Outgoing, Producer, RecordTooLarge
+from agent.clock import Clock
+from agent.errors import BusUnavailable, JournalUnavailable
+from agent.journal.port import Event, Journal, OutboxRow
+from agent.runtime.crashpoints import crash_point
+from agent.runtime.verdict import backoff_s
+from agent.telemetry.metrics import Metrics
+from contracts.codec import encode, sequence_text
+from contracts.envelope import BY_WIRE_TYPE, Envelope, MessageType
+
+log = structlog.get_logger()
+
+BATCH = 500
+IDLE_S = 1.0
+RETRY_BASE_S, RETRY_CAP_S = 0.2, 5.0
+_BY_NAME: Mapping[str, MessageType] = {row.name: row for row in BY_WIRE_TYPE.values()}
+# What a status keeps when the whole is too large for the broker.
+_ESSENTIAL = (
+    "agent", "status", "phase", "completed", "pending", "task_id", "service", "attempt", "state", "error", "budget", "message",
+    "dead_letter_id", "reason", "code_version", "dead_lettered_at", "query_id", "requesting_agent", "request_type", "payload",
+)  # fmt: skip
+
+
+class Outbox:
+    """The relay of this process."""
+
+    def __init__(
+        self, producer: Producer, journal: Journal, source: str, clock: Clock, metrics: Metrics, *, idle_s: float = IDLE_S
+    ) -> None:  # fmt: skip
+        self._producer = producer
+        self._journal = journal
+        self._source = source
+        self._clock = clock
+        self._metrics = metrics
+        self._idle_s = idle_s
+
+    async def run(self, *, closing: asyncio.Event) -> None:
+        """Publish until `closing` and nothing is left. Outages of the bus and of the journal are waited out here."""
+        tries = 0
+        try:
+            while True:
+                try:
+                    sent = await self.relay()
+                    tries = 0
+                except (BusUnavailable, JournalUnavailable) as exc:
+                    tries += 1
+                    log.warning("outbox.stalled", tries=tries, error_type=type(exc).__name__, error=str(exc)[:300])
+                    await self._clock.sleep(backoff_s(tries, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+                    continue
+                if not sent:
+                    if closing.is_set():
+                        return
+                    await self._wait(closing)
+        finally:
+            await self._producer.stop()
+
+    async def _wait(self, closing: asyncio.Event) -> None:
+        """Until the journal changes or this process closes."""
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._journal.changed(timeout_s=self._idle_s)),
+            asyncio.create_task(closing.wait()),
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for finished in done:
+                finished.result()
+        except JournalUnavailable:
+            await self._clock.sleep(self._idle_s)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def relay(self) -> int:
+        """Publish what is unsent now, in rounds; returns how many. Raises BusUnavailable, JournalUnavailable."""
+        rows = await self._journal.unsent(limit=BATCH)
+        if not rows:
+            return 0
+        crash_point("outbox.taken")
+        acknowledged: list[int] = []
+        try:
+            for round_ in rounds(rows):
+                await self._publish(round_, acknowledged)
+        finally:
+            if acknowledged:
+                crash_point("outbox.published")
+                await self._journal.sent(acknowledged)
+                crash_point("outbox.marked")
+        return len(acknowledged)
+
+    async def _publish(self, rows: Sequence[OutboxRow], acknowledged: list[int]) -> None:
+        """One row per task; if one of them can never be taken, one by one, to learn which."""
+        try:
+            await self._producer.send([self._outgoing(row) for row in rows])
+        except (RecordTooLarge, TypeError, ValueError):  # the last two: it has no JSON form
+            if len(rows) == 1:
+                await self._park(rows[0], acknowledged)
+            else:
+                for row in rows:
+                    await self._publish([row], acknowledged)
+            return
+        acknowledged += [row.position for row in rows]
+        for kind, number in Counter(row.type for row in rows).items():
+            self._metrics.published.labels(kind).inc(number)
+
+    async def _park(self, row: OutboxRow, acknowledged: list[int]) -> None:
+        small = replacement(row)
+        log.error("event.parked", task_id=row.task_id, type=row.type, sequence=row.sequence, position=row.position)
+        self._metrics.parked.inc()
+        await self._journal.park(row.position, small, reason="larger than the broker takes")
+        await self._producer.send([self._outgoing(_replaced(row, small))])
+        acknowledged.append(row.position)
+
+    def _outgoing(self, row: OutboxRow) -> Outgoing:
+        message_type = _BY_NAME[row.type]
+        data: dict[str, Any] = dict(row.data)
+        if row.sequence is not None and row.type == "task.status":
+            data["sequence"] = row.sequence
+        encoded = encode(message_type, self._envelope(row, message_type), data, key=row.key)
+        return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
+
+    def _envelope(self, row: OutboxRow, message_type: MessageType) -> Envelope:
+        request = row.attributes
+        return Envelope(
+            id=row.event_id,
+            source=self._source,
+            type=message_type.wire,
+            subject=row.task_id,
+            time=row.created_at,
+            correlationid=request.get("correlationid") or request.get("id"),
+            causationid=request.get("id"),
+            traceparent=request.get("traceparent"),
+            tracestate=request.get("tracestate"),
+            sequence=sequence_text(row.sequence) if row.sequence is not None else None,
+        )
+
+
+def rounds(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
+    """Rows in the order given, so that no round holds two of one task and a task's rows keep their order."""
+    waiting: dict[object, deque[OutboxRow]] = {}
+    for row in rows:
+        # What belongs to no task depends on nothing.
+        waiting.setdefault(row.task_id or row.position, deque()).append(row)
+    found: list[list[OutboxRow]] = []
+    while waiting:
+        found.append([queue.popleft() for queue in waiting.values()])
+        waiting = {task: queue for task, queue in waiting.items() if queue}
+    return found
+
+
+def replacement(row: OutboxRow) -> Event:
+    """A small event in place of one that no broker takes: the essential fields, and where the rest is."""
+    data = {name: row.data[name] for name in _ESSENTIAL if name in row.data}
+    note = f"shortened: the whole event is larger than the broker takes; it is parked in the journal at {row.position}"
+    if row.type == "task.status":
+        data["message"] = note
+    elif row.type == "task.dead_lettered":
+        data["original"] = {**row.data["original"], "value": None, "headers": []}
+    elif row.type == "task.delivered":
+        data = {**row.data, "operations": [], "evidence": [_short(item) for item in row.data.get("evidence", ())]}
+        data["assumptions"] = [note]
+    return Event(row.type, row.key, _cut(data))
+
+
+def _short(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in evidence.items() if name not in ("details", "command")}
+
+
+def _cut(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Long lists and texts made short, so that the replacement surely fits."""
+    short: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, str) and len(value) > 4000:
+            short[name] = value[:4000]
+        elif isinstance(value, list | tuple) and len(value) > 200:
+            short[name] = list(value[:200])
+        else:
+            short[name] = value
+    return short
+
+
+def _replaced(row: OutboxRow, event: Event) -> OutboxRow:
+    return OutboxRow(
+        row.position, row.event_id, row.task_id, event.type, event.key, event.data, row.created_at, row.sequence, row.attributes
+    )  # fmt: skip
