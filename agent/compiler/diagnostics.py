@@ -83,6 +83,9 @@ CODES: dict[str, Code] = {
         "The reference {reference} leads back to itself.",
         "Let it end at a definition, or put a property in between.",
     ),
+    "reference.chain": Code(
+        ERROR, "More than {allowed} schemas refer to one another in a chain.", "Shorten the chain of references."
+    ),
     "reference.external": Code(
         WARNING,
         "The reference {reference} leaves the document; it is never fetched and counts as {instead}.",
