@@ -16,10 +16,9 @@ async def check(trial: Trial) -> Evidence:
     if engine is None:
         return await trial.skipped("no container engine (docker, podman) answers here")
     trial.tools.progress(f"container: {engine} build")
-    trial.ran.clear()
     tag = f"backwright-check:{trial.subject.digest.removeprefix('sha256:')[:12]}"
     built = await trial.run(engine, "build", "--tag", tag, ".")
-    await trial.run(engine, "image", "rm", "--force", tag, time_s=PROBE_S)
+    await trial.run(engine, "image", "rm", "--force", tag, time_s=PROBE_S, aside=True)
     if built.exit_code and await _base_missing(trial, engine):
         return await trial.skipped("the base image cannot be fetched here")
     return await trial.evidence(
@@ -35,9 +34,11 @@ async def check(trial: Trial) -> Evidence:
 async def _engine(trial: Trial) -> tuple[str | None, str]:
     for engine in ENGINES:
         # Through env: an engine that is not installed is an answer, not an error of the sandbox.
-        probe = await trial.run("/usr/bin/env", engine, "info", "--format", "json", time_s=PROBE_S, quiet=True)
+        probe = await trial.run(
+            "/usr/bin/env", engine, "info", "--format", "json", time_s=PROBE_S, quiet=True, aside=True
+        )
         if probe.exit_code == 0 and '"ServerErrors"' not in probe.output:
-            shown = await trial.run(engine, "--version", time_s=PROBE_S)
+            shown = await trial.run(engine, "--version", time_s=PROBE_S, aside=True)
             return engine, last_line(shown.output).split(",")[0].rsplit(" ", 1)[-1]
     return None, ""
 
@@ -46,6 +47,6 @@ async def _base_missing(trial: Trial, engine: str) -> bool:
     """Whether the first FROM names an image that this machine neither has nor gets."""
     lines = (trial.project / "Dockerfile").read_text().splitlines()
     image = next((words[1] for words in map(str.split, lines) if len(words) > 1 and words[0].upper() == "FROM"), "")
-    if (await trial.run(engine, "image", "inspect", image, time_s=PROBE_S, quiet=True)).exit_code == 0:
+    if (await trial.run(engine, "image", "inspect", image, time_s=PROBE_S, quiet=True, aside=True)).exit_code == 0:
         return False
-    return (await trial.run(engine, "pull", image, time_s=120, quiet=True)).exit_code != 0
+    return (await trial.run(engine, "pull", image, time_s=120, quiet=True, aside=True)).exit_code != 0

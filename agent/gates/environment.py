@@ -33,18 +33,19 @@ async def check(trial: Trial) -> Evidence:
     runtime, dev = (pins(text or "") for text in locks.values())
     if foreign := sorted(runtime - dev):
         return await trial.evidence(False, f"{RUNTIME_LOCK} pins {'=='.join(foreign[0])}, {DEV_LOCK} does not")
+    version = await _uv_version(trial)
     trial.tools.progress(f"install: {len(dev)} locked packages")
     if fault := await create_environment(trial, trial.environment.folder, DEV_LOCK):
-        return await trial.evidence(False, fault, tool="uv", tool_version=_uv_version(trial))
+        return await trial.evidence(False, fault, tool="uv", tool_version=version)
     if fault := await _runtime_alone(trial):
-        return await trial.evidence(False, fault, tool="uv", tool_version=_uv_version(trial))
+        return await trial.evidence(False, fault, tool="uv", tool_version=version)
     return await trial.evidence(
         True,
         f"{len(dev)} packages from {DEV_LOCK}, hashes checked; the {len(runtime)} of {RUNTIME_LOCK} carry the code",
         value=len(dev),
         unit="packages",
         tool="uv",
-        tool_version=_uv_version(trial),
+        tool_version=version,
         details={"packages": len(dev), "runtime_packages": len(runtime)},
     )
 
@@ -53,10 +54,8 @@ async def create_environment(trial: Trial, folder: Path, lock: str) -> str | Non
     """A new environment at `folder` with exactly the packages of `lock`; None, or what went wrong."""
     uv = str(trial.tools.sandbox.tool("uv"))
     variables = {"UV_SYSTEM_CERTS": "true", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
-    if not trial.ran:
-        await trial.run(uv, "--version", environment=variables)
     made = await trial.run(
-        uv, "venv", "--clear", "--python", trial.tools.sandbox.interpreter(), folder, environment=variables
+        uv, "venv", "--clear", "--python", trial.tools.sandbox.interpreter(), folder, environment=variables, aside=True
     )
     if made.exit_code:
         return f"no environment could be made: {last_line(made.output)}"
@@ -68,18 +67,15 @@ async def create_environment(trial: Trial, folder: Path, lock: str) -> str | Non
 
 
 async def _runtime_alone(trial: Trial) -> str | None:
-    folder = trial.folder / "runtime"
-    if fault := await create_environment(trial, folder, RUNTIME_LOCK):
+    if fault := await create_environment(trial, trial.runtime.folder, RUNTIME_LOCK):
         return fault
-    imported = await trial.run(
-        folder / "bin" / "python", "-c", IMPORT_ALL,
-        environment={"PATH": f"{folder}/bin:/usr/local/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(folder)},
-    )  # fmt: skip
+    imported = await trial.run(trial.runtime.python, "-c", IMPORT_ALL)
     if imported.exit_code:
         return f"the code does not import with {RUNTIME_LOCK} alone: {last_line(imported.output)}"
     return None
 
 
-def _uv_version(trial: Trial) -> str | None:
-    words = trial.ran[0][1].output.split() if trial.ran else []
+async def _uv_version(trial: Trial) -> str | None:
+    shown = await trial.run(trial.tools.sandbox.tool("uv"), "--version", aside=True)
+    words = shown.output.split()
     return words[1] if len(words) > 1 else None

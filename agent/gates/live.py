@@ -114,23 +114,27 @@ def well_known(facts: Mapping[str, Any], name: str) -> str:
 
 
 @asynccontextmanager
-async def live_service(trial: Trial, *, port: int = 0) -> AsyncIterator[LiveService]:
+async def live_service(
+    trial: Trial, *, port: int = 0, credentials: Credentials | None = None
+) -> AsyncIterator[LiveService]:
     """Bring the service of `trial` up on `port` (0: any free one) and take everything down afterwards.
+
+    `credentials`: from an earlier run; absent, fresh ones are minted.
 
     Raises NotReady when the subject is at fault, EnvironmentUnfit when the machine is.
     """
     tools = trial.tools
     async with tools.databases.server(leash=tools.leash) as server:
         database = await server.database()
-        credentials = await prepared(trial, database)
+        accepted = await prepared(trial, database, credentials)
         environment = {
             "SERVICE_DATABASE_URL": database.dsn,
             "SERVICE_HOST": HOST,
             "SERVICE_PORT": str(port or free_port()),
-            **credentials.environment,
+            **accepted.environment,
         }
         started = tools.clock.monotonic()
-        running = await trial.start(trial.environment.python, "-m", "app", environment=environment, time_s=FOREVER_S)
+        running = await trial.start(trial.runtime.python, "-m", "app", environment=environment, time_s=FOREVER_S)
         try:
             url = f"http://{HOST}:{environment['SERVICE_PORT']}"
             await until_ready(trial, running, url + well_known(trial.subject.facts, "ready"))
@@ -139,7 +143,7 @@ async def live_service(trial: Trial, *, port: int = 0) -> AsyncIterator[LiveServ
                 port=int(environment["SERVICE_PORT"]),
                 base_path=str(trial.subject.facts.get("base_path", "")).rstrip("/"),
                 dsn=database.dsn,
-                credentials=credentials,
+                credentials=accepted,
                 ready_s=round(tools.clock.monotonic() - started, 3),
                 postgresql=database.version,
                 running=running,
@@ -160,13 +164,15 @@ def delivered_document(trial: Trial) -> Any:
         return {}
 
 
-async def prepared(trial: Trial, database: Database) -> Credentials:
-    """Migrate `database` and mint credentials, side by side. Raises NotReady."""
+async def prepared(trial: Trial, database: Database, known: Credentials | None) -> Credentials:
+    """Migrate `database` and mint credentials unless they are known, side by side. Raises NotReady."""
+
+    async def minted_or_known() -> Credentials:
+        return known or await mint(trial)
+
     migrated, minted = await asyncio.gather(
-        trial.run(
-            trial.environment.tool("alembic"), "upgrade", "head", environment={"SERVICE_DATABASE_URL": database.dsn}
-        ),
-        mint(trial),
+        trial.run(trial.runtime.tool("alembic"), "upgrade", "head", environment={"SERVICE_DATABASE_URL": database.dsn}),
+        minted_or_known(),
     )
     if migrated.exit_code:
         raise NotReady(f"alembic upgrade head ended with {migrated.exit_code}: {last_line(migrated.output)}")
@@ -175,7 +181,7 @@ async def prepared(trial: Trial, database: Database) -> Credentials:
 
 async def mint(trial: Trial) -> Credentials:
     """Throwaway credentials. They are not logged. Raises NotReady."""
-    command = trial.command([trial.environment.python, "-m", "app.dev", "credentials"])
+    command = trial.command([trial.runtime.python, "-m", "app.dev", "credentials"])
     done = await trial.tools.sandbox.run(command, leash=trial.tools.leash)
     trial.note(f"$ {' '.join(trial.shown(command.argv))}\n[exit code {done.exit_code}; output not kept]")
     try:
@@ -247,17 +253,24 @@ def free_port() -> int:
         raise EnvironmentUnfit(f"no free port on {HOST}: {exc}", remedy="close other programs") from exc
 
 
-async def serve(subject: Subject, tools: Tools, *, port: int, on_ready: Callable[[LiveService], None]) -> int:
+async def serve(
+    subject: Subject,
+    tools: Tools,
+    *,
+    port: int,
+    on_ready: Callable[[LiveService], None],
+    credentials: Credentials | None = None,
+) -> int:
     """Run a project in the foreground: environment from its runtime lock, throwaway database, credentials.
 
     `on_ready` is called once, when the ready check answers. Returns the service's exit code when it ends by itself;
     cancelling takes everything down. Raises NotReady, EnvironmentUnfit.
     """
     async with open_trial("serve", subject, tools) as trial:
-        if not trial.environment.python.exists() and (
-            fault := await create_environment(trial, trial.environment.folder, RUNTIME_LOCK)
+        if not trial.runtime.python.exists() and (
+            fault := await create_environment(trial, trial.runtime.folder, RUNTIME_LOCK)
         ):
             raise NotReady(fault)
-        async with live_service(trial, port=port) as service:
+        async with live_service(trial, port=port, credentials=credentials) as service:
             on_ready(service)
             return await service.running.wait()

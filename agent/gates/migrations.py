@@ -23,7 +23,7 @@ order by 1
 @measured("migrations")
 async def check(trial: Trial) -> Evidence:
     """Run the four steps; look at the catalogue after each of the first two."""
-    alembic = trial.environment.tool("alembic")
+    alembic = trial.runtime.tool("alembic")
     made: list[str] = []
     left: list[str] = []
     fault: str | None = None

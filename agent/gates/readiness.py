@@ -1,12 +1,11 @@
 """The origin's eight readiness items, each with its evidence or the plain statement that it was not performed."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.delivery import Evidence, GateVerdict, ReadinessItem
 
 PASSED, FAILED, NOT_PERFORMED = "passed", "failed", "not performed"
-RUNBOOK = "runbook.md"
 Judged = tuple[str, str | None]
 
 
@@ -19,15 +18,15 @@ class Item:
     judge: Callable[[Sequence[Evidence]], Judged]
 
 
-def readiness(evidence: Sequence[Evidence], *, files: Collection[str]) -> tuple[ReadinessItem, ...]:
-    """The eight items in the origin's order. `files`: paths of the delivery (the runbook is judged by being there)."""
+def readiness(evidence: Sequence[Evidence]) -> tuple[ReadinessItem, ...]:
+    """The eight items, in the origin's order."""
     by_gate = {one.gate: one for one in evidence}
     items = []
     for item in ITEMS:
         shown = [by_gate[gate] for gate in item.gates if gate in by_gate]
         state, note = item.judge(shown) if len(shown) == len(item.gates) else (NOT_PERFORMED, _missing(item, by_gate))
         items.append(ReadinessItem(item=item.name, state=state, evidence=tuple(e.gate for e in shown), note=note))
-    return (*items, _runbook(files))
+    return tuple(items)
 
 
 def _missing(item: Item, by_gate: Mapping[str, Evidence]) -> str:
@@ -68,15 +67,6 @@ def _fact(name: str, good: str, bad: str) -> Callable[[Sequence[Evidence]], Judg
     return judge
 
 
-def _runbook(files: Collection[str]) -> ReadinessItem:
-    found = sorted(path for path in files if path.rpartition("/")[2].lower() == RUNBOOK)
-    return ReadinessItem(
-        item="Operational runbook ready",
-        state=PASSED if found else FAILED,
-        note=f"{found[0]}; that it is there is checked, not what it says" if found else "no runbook in the delivery",
-    )
-
-
 ITEMS = (
     Item("OpenAPI documentation complete", ("document",), verdict_of),
     Item("Database migrations verified", ("migrations",), verdict_of),
@@ -93,4 +83,9 @@ ITEMS = (
     Item("Load tests executed", ("load",), verdict_of),
     Item("Security scan passed", ("security",), _security),
     Item("Metrics exposed", ("start",), _fact("metric_families", "{} metric families", "no metrics are exposed")),
+    Item(
+        "Operational runbook ready",
+        ("start",),
+        _fact("runbook", "{}; that it is there is checked, not what it says", "no runbook in the delivery"),
+    ),
 )

@@ -13,7 +13,7 @@ REFUSAL_S = 30.0
 @measured("start")
 async def check(trial: Trial) -> Evidence:
     """Start, look at health and metrics, SIGTERM; and once without a database URL, which must be refused."""
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {"runbook": runbook(trial)}
     try:
         async with live_service(trial) as service:
             refusal = asyncio.create_task(refuses_without_settings(trial))
@@ -65,9 +65,20 @@ async def stopped(trial: Trial, service: LiveService) -> dict[str, Any]:
 async def refuses_without_settings(trial: Trial) -> bool:
     """Whether the service ends by itself, with an error, when no database is named."""
     done = await trial.run(
-        trial.environment.python, "-m", "app", environment={"SERVICE_HOST": HOST, "SERVICE_PORT": "0"}, time_s=REFUSAL_S
+        trial.runtime.python,
+        "-m",
+        "app",
+        environment={"SERVICE_HOST": HOST, "SERVICE_PORT": "0"},
+        time_s=REFUSAL_S,
+        aside=True,
     )
     return not done.timed_out and done.exit_code > 0
+
+
+def runbook(trial: Trial) -> str | None:
+    """Path of the runbook in the project, if there is one with something in it."""
+    names = (f for f in trial.project.iterdir() if f.name.lower() == "runbook.md" and f.is_file() and f.stat().st_size)
+    return next((found.name for found in names), None)
 
 
 def start_faults(details: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from agent.gates.readiness import readiness
 from agent.gates.sentence import sentence
 from contracts.delivery import Evidence, GateVerdict
 
-__all__ = ["GATES", "readiness", "run_gate", "run_gates", "sentence", "stages"]
+__all__ = ["GATES", "readiness", "run_gate", "run_suite", "sentence", "stages"]
 
 GATES = (
     Gate(
@@ -100,17 +100,17 @@ def stages(gates: Iterable[Gate] = GATES) -> list[tuple[Gate, ...]]:
     return groups
 
 
-async def run_gates(
+async def run_suite(
     subject: Subject,
     tools: Tools,
     *,
     gates: Sequence[Gate] = GATES,
     at_once: int = 2,
-    done: Callable[[Evidence], None] = lambda _evidence: None,
+    on_evidence: Callable[[Evidence], None] = lambda _evidence: None,
 ) -> tuple[Evidence, ...]:
     """Run `gates` stage by stage, at most `at_once` together; evidence in the order of `gates`.
 
-    `done` is called as each one ends. Raises as run_gate does; the other gates are cancelled first.
+    `on_evidence` is called as each one ends. Raises as run_gate does; the other gates are cancelled first.
     """
     found: dict[str, Evidence] = {}
     free = asyncio.Semaphore(at_once)
@@ -118,7 +118,7 @@ async def run_gates(
     async def one(gate: Gate) -> None:
         async with free:
             found[gate.name] = await run_gate(gate, subject, tools, found)
-        done(found[gate.name])
+        on_evidence(found[gate.name])
 
     for stage in stages(gates):
         tasks = [asyncio.ensure_future(one(gate)) for gate in stage]

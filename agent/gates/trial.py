@@ -22,14 +22,9 @@ LOG_BYTES = 4 * 1024**2  # what is kept of a gate's log; the head of long output
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The virtual environment of the service under test, made once by the gate `install`."""
+    """A virtual environment of the service under test, made once by the gate `install`."""
 
     folder: Path
-
-    @classmethod
-    def of(cls, subject: Subject) -> "Environment":
-        """The one that belongs to a subject."""
-        return cls(subject.work / "venv")
 
     @property
     def python(self) -> Path:
@@ -72,8 +67,13 @@ class Trial:
 
     @property
     def environment(self) -> Environment:
-        """The service's environment."""
-        return Environment.of(self.subject)
+        """Everything that the project's developers work with (requirements-dev.lock): checks run from it."""
+        return Environment(self.subject.work / "venv")
+
+    @property
+    def runtime(self) -> Environment:
+        """What is deployed (requirements.lock): the service itself and its migrations run from it."""
+        return Environment(self.subject.work / "runtime")
 
     def note(self, text: str) -> None:
         """Add lines to the log."""
@@ -118,12 +118,17 @@ class Trial:
         installer: bool = False,
         time_s: float | None = None,
         quiet: bool = False,
+        aside: bool = False,
     ) -> Completed:
-        """Run to the end and log it (`quiet`: without its output). The first command stands in the evidence."""
+        """Run to the end and log it (`quiet`: without its output).
+
+        The evidence names the first command that failed, else the first; never one that is run `aside`.
+        """
         command = self.command(argv, environment=environment, installer=installer, time_s=time_s)
         done = await self.tools.sandbox.run(command, leash=self.tools.leash)
         words = self.shown(command.argv)
-        self.ran.append((words, done))
+        if not aside:
+            self.ran.append((words, done))
         self.isolation = done.isolation
         end = "timed out" if done.timed_out else f"exit code {done.exit_code}"
         output = "" if quiet else f"{done.output.rstrip()}\n"
@@ -142,12 +147,14 @@ class Trial:
         """A command as somebody would type it in the project's folder: no paths of this machine."""
         short = [
             (f"{self.environment.folder}/bin/", ""),
+            (f"{self.runtime.folder}/bin/", ""),
             (f"{self.project}/", ""),
             (str(self.project), "."),
             (f"{self.folder}/", ""),
             (f"{self.subject.work}/", ""),
         ]
-        return tuple(_replaced(part, short) for part in argv)
+        words = [_replaced(part, short) for part in argv]
+        return (words[0].rpartition("/")[2], *words[1:])
 
     async def evidence(
         self,
@@ -171,9 +178,12 @@ class Trial:
             unit=unit,
             threshold=threshold,
             tool=tool,
-            tool_version=tool_version or (self.environment.version(tool) if tool else None),
+            tool_version=tool_version or (self._version(tool) if tool else None),
             details=dict(details or {}),
         )
+
+    def _version(self, package: str) -> str | None:
+        return self.environment.version(package) or self.runtime.version(package)
 
     async def skipped(self, reason: str, *, details: Mapping[str, Any] | None = None) -> Evidence:
         """Not performed, and why; no number."""
@@ -182,10 +192,9 @@ class Trial:
     async def _evidence(self, verdict: GateVerdict, summary: str, **measured: Any) -> Evidence:
         self.note(f"{verdict.value}: {summary}")
         log = "\n\n".join(self.log).encode()[-LOG_BYTES:]
-        command, exit_code = (self.ran[0][0], self.ran[0][1].exit_code) if self.ran else ((), None)
-        failed = next(((c, d.exit_code) for c, d in self.ran if d.exit_code), None)
-        if failed and verdict is GateVerdict.FAIL:
-            command, exit_code = failed
+        failed = [(words, done) for words, done in self.ran if done.exit_code]
+        named = failed if failed and verdict is GateVerdict.FAIL else self.ran
+        command, exit_code = (named[0][0], named[0][1].exit_code) if named else ((), None)
         return Evidence(
             gate=self.gate,
             verdict=verdict,
