@@ -1,0 +1,216 @@
+"""The files of deploy/ agree with the code and with each other, as far as can be seen without an engine."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from agent.cli.common import known_variables
+from agent.gates.suite import GATES
+from agent.journal.port import Acceptance, Ending, State
+from agent.telemetry import zeros
+from agent.telemetry.metrics import Metrics
+from contracts import topics
+from tests.dashboard import ALERTS, ROOT, RUNBOOK, dashboard, labels, names, panels, queries
+
+SCHEMA = Path(__file__).parents[2] / "acceptance" / "vendor" / "grafana-dashboard.schema.json"
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+# Labels that Prometheus or the histogram adds.
+GIVEN_LABELS = {"instance", "job", "le", "alertstate", "alertname"}
+
+
+def _alerts() -> list[dict[str, Any]]:
+    document = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def _series() -> dict[str, set[str]]:
+    """Labels by name of every series that an agent shows before its first task."""
+    metrics = Metrics(CollectorRegistry())
+    zeros.start_at_zero(metrics, gates=[gate.name for gate in GATES], steps=[("analyse", "read")])
+    found: dict[str, set[str]] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def _compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_dashboard_has_the_types_that_grafana_defines() -> None:
+    """Grafana loads wrong types silently; its own type definitions do not."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+    jsonschema.Draft7Validator(schema).validate(dashboard())
+
+
+def test_dashboard_schema_finds_a_planted_fault() -> None:
+    """The validation above means something."""
+    found = dashboard()
+    found["panels"][1]["gridPos"]["x"] = "0"
+
+    assert not jsonschema.Draft7Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).is_valid(found)
+
+
+def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
+    """Grafana would push overlapping panels around."""
+    found = dashboard()["panels"]
+    cells = [
+        (column, line)
+        for place in (panel["gridPos"] for panel in found)
+        for column in range(place["x"], place["x"] + place["w"])
+        for line in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len(cells) == len(set(cells))
+    assert max(column for column, _ in cells) < 24
+    assert len({panel["id"] for panel in found}) == len(found)
+
+
+def test_every_panel_says_what_it_shows_and_asks_something() -> None:
+    """A panel without a unit or a query is a riddle at night."""
+    for panel in panels(dashboard()):
+        assert panel["targets"], panel["title"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}, panel["title"]
+        if panel["type"] in {"stat", "timeseries"}:
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+
+
+@pytest.mark.parametrize("expr", [*{query.expr for query in queries()}, *{rule["expr"] for rule in _alerts()}])
+def test_query_names_series_and_labels_that_exist(expr: str) -> None:
+    """A renamed metric must not leave an empty panel or an alert that never fires."""
+    series = _series()
+
+    unknown = names(expr) - series.keys()
+    known_labels = {label for name in names(expr) & series.keys() for label in series[name]} | GIVEN_LABELS
+
+    assert not unknown
+    assert labels(expr) <= known_labels
+
+
+def test_every_metric_of_ours_is_on_the_dashboard() -> None:
+    """What is worth counting is worth seeing."""
+    shown = {name for query in queries() for name in names(query.expr)}
+    ours = {name for name in _series() if name.startswith("backwright_")}
+
+    hidden = {name for name in ours if re.sub(r"_(bucket|sum|count|created)$", "", name) not in
+              {re.sub(r"_(bucket|sum|count)$", "", known) for known in shown}}  # fmt: skip
+    assert not {name for name in hidden if not name.endswith("_created")}
+
+
+def test_series_at_zero_use_the_words_of_the_code() -> None:
+    """zeros.py stands right of the journal and cannot import its words; here they are compared."""
+    assert set(zeros.STATES) == {state.value for state in State}
+    assert set(zeros.OUTCOMES) == {outcome.value for outcome in Acceptance}
+    assert set(zeros.ENDINGS) == {ending.value for ending in Ending} - {"retry", "interrupted"}
+
+
+def test_every_alert_has_a_page_in_the_runbook() -> None:
+    """And the runbook has no page for an alert that is gone."""
+    pages = re.findall(r"^## (\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert pages == [rule["alert"] for rule in _alerts()]
+    for rule in _alerts():
+        assert rule["annotations"]["runbook"] == f"deploy/runbook.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check", "config", "prometheus.yaml"], ["test", "rules", "alerts.test.yaml"]], ids=" ".join
+)
+def test_promtool_agrees(arguments: list[str]) -> None:
+    """Prometheus' own tool reads configuration and rules, and runs the rules on made-up series."""
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+
+    done = subprocess.run([tool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_settings_named_in_deploy_exist() -> None:
+    """An unknown variable would stop the agent at its start."""
+    text = "".join(
+        path.read_text(encoding="utf-8")
+        for path in [ROOT / "docker-compose.yml", *sorted((ROOT / "deploy").rglob("*"))]
+        if path.is_file() and path.suffix in {".yml", ".yaml", ".md", ""}
+    )
+
+    named = set(re.findall(r"\bBACKWRIGHT_[A-Z]+(?:_[A-Z]+)*(?:__[A-Z]+(?:_[A-Z]+)*)?(?![A-Z_*])", text))
+
+    assert named
+    assert named <= set(known_variables())
+
+
+def test_image_installs_what_the_project_pins() -> None:
+    """The image's lock is a part of the project's: same versions, same hashes, nothing of tests in it."""
+    whole, runtime = (_pins(ROOT / path) for path in ("requirements.lock", "deploy/docker/requirements.lock"))
+
+    assert runtime.keys() < whole.keys()
+    assert {name: whole[name] for name in runtime} == runtime
+    assert not {"pytest", "mypy", "confluent-kafka"} & {name.partition("==")[0] for name in runtime}
+
+
+def test_image_runs_as_a_user_and_checks_its_health() -> None:
+    """Not root, pinned with hashes, and a check on the port that the agent listens on."""
+    lines = (ROOT / "deploy" / "docker" / "Dockerfile").read_text(encoding="utf-8")
+
+    assert "USER 10001:10001" in lines
+    assert lines.count("--require-hashes") == 2
+    assert "/health/live" in lines
+    assert "BACKWRIGHT_HTTP__PORT=9464" in lines
+
+
+def test_compose_publishes_on_loopback_only() -> None:
+    """It is a bus without a password: not for the network."""
+    for name, service in _compose()["services"].items():
+        for port in service.get("ports", ()):
+            assert str(port).startswith("127.0.0.1:"), name
+
+
+def test_compose_refers_to_what_exists() -> None:
+    """Services that are waited for, volumes, and files that are mounted."""
+    compose = _compose()
+    for name, service in compose["services"].items():
+        assert set(service.get("depends_on", {})) <= compose["services"].keys(), name
+        for volume in [entry.split(":")[0] for entry in service.get("volumes", ())]:
+            assert (ROOT / volume).exists() if volume.startswith(".") else volume in compose["volumes"], name
+    assert (ROOT / compose["services"]["agent"]["build"]["dockerfile"]).is_file()
+
+
+def test_compose_waits_for_health_where_there_is_a_check() -> None:
+    """`service_healthy` on a service without a check would wait for ever."""
+    services = _compose()["services"]
+    for service in services.values():
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "test" in services[other]["healthcheck"], other
+
+
+def test_topics_are_made_before_the_agent_starts() -> None:
+    """With automatic creation on, the first read would make topics with the wrong partition count for ever."""
+    services = _compose()["services"]
+
+    assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert services["agent"]["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+    assert all(topic.partitions > 1 for topic in topics.ALL)
+
+
+def _pins(lock: Path) -> dict[str, frozenset[str]]:
+    """`name==version` → hashes."""
+    found: dict[str, frozenset[str]] = {}
+    for block in re.split(r"\n(?=\S)", lock.read_text(encoding="utf-8")):
+        if match := re.match(r"([A-Za-z0-9._-]+==[^\s;]+)", block):
+            found[match[1]] = frozenset(re.findall(r"sha256:[0-9a-f]{64}", block))
+    return found
