@@ -17,10 +17,10 @@ import typer
 from agent import app as root
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.cli.bus_commands import media_type_of, request, request_for
-from agent.cli.common import Exit, fail, load_settings, read_document, run, stderr
+from agent.cli.common import Exit, fail, load_settings, read_document, run, stderr, stdout
 from agent.cli.progress import Progress, follow
 from agent.cli.report import show_end
-from agent.cli.service_commands import show_first_call
+from agent.cli.service_commands import first_answer
 from agent.context.manager import ContextManager
 from agent.errors import EnvironmentUnfit
 from agent.settings import Settings
@@ -77,7 +77,12 @@ def demo(
             "no service was delivered",
             f"read the lines above; the agent's log is {folder / 'agent.log'}",
         )
-    run(show_first_call(settings, settings.workspace / progress.delivery.service.path))
+    service = settings.workspace / progress.delivery.service.path
+    call, answer = run(first_answer(settings, service))
+    stdout.print(f"[bold]Start it[/]  {sys.argv[0]} serve {service} --port 8080")
+    stdout.print("[bold]Call it[/]   ", end="")
+    stdout.print(call, markup=False)
+    stdout.print(f"          tried just now: {answer}", markup=False)
 
 
 def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:
