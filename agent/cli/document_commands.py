@@ -1,14 +1,16 @@
 """`compile` and `contracts`: documents in, files out; no Kafka, no network."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from agent.cli.common import Exit, fail, load_settings, print_json, read_document, stderr, stdout
 from agent.compiler.compile import compile_document
 from agent.errors import SpecRejected
-from agent.fileset import FileSet
+from agent.fileset import FileSet, UnsafePath, safe_path
 from agent.formatting import ruff_format
 from contracts import export
 from contracts.status import Diagnostic
@@ -39,7 +41,7 @@ def compile_file(
         )
     except SpecRejected as exc:
         _refuse(file, exc.diagnostics, as_json)
-    _write(compilation.files, out)
+    _write(compilation.files, compilation.manifest, out)
     if as_json:
         print_json(compilation.report.to_json())
     else:
@@ -58,11 +60,23 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _write(files: FileSet, out: Path) -> None:
+def _write(files: FileSet, manifest: Mapping[str, Any], out: Path) -> None:
+    """Write a project; in one of ours, seeded files stay as they are and generated ones that are gone are removed."""
+    before = json.loads((out / MANIFEST).read_bytes())["files"] if (out / MANIFEST).is_file() else {}
+    kept = {
+        path
+        for path, fact in manifest["files"].items()
+        if fact["owner"] == "seeded" and path in before and (out / path).is_file()
+    }
     try:
-        files.write(out)
+        for path, fact in before.items():
+            if fact["owner"] == "generated" and path not in files:
+                (out / safe_path(path)).unlink(missing_ok=True)
+        FileSet((path, file) for path, file in files.items() if path not in kept).write(out)
     except OSError as exc:
         fail(Exit.ENVIRONMENT, f"cannot write {out}: {exc.strerror}", "free disk space, or name another folder")
+    except (UnsafePath, KeyError, TypeError) as exc:
+        fail(Exit.BAD_INPUT, f"{out} cannot be regenerated: {exc}", "name an empty or a new folder")
 
 
 def _refuse(file: Path, diagnostics: tuple[Diagnostic, ...], as_json: bool) -> None:
