@@ -105,5 +105,5 @@ def bandit_report(text: str) -> dict[str, Any] | None:
                 for r in results
             ][:20],
         }
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

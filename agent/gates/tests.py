@@ -99,7 +99,7 @@ def coverage_figures(text: str) -> dict[str, Any] | None:
             "statements": totals["num_statements"],
             "files": sorted(report["files"]),
         }
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -1,0 +1,186 @@
+"""What tools print becomes figures; what they do not print becomes no figure."""
+
+import json
+
+import pytest
+
+from agent.gates.environment import pins
+from agent.gates.fuzz import case_failures, curl, run_report
+from agent.gates.live import Credentials, NotReady
+from agent.gates.static import bandit_report, lint_findings, type_errors
+from agent.gates.tests import coverage_figures, pytest_counts
+from agent.gates.trial import last_line
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("All checks passed!\n", 0),
+        ("app/main.py:1:1: F401 unused\nFound 12 errors.\n[*] 2 fixable", 12),
+        ("Found 1 error.", 1),
+        ("", 0),
+    ],
+)
+def test_lint_findings(output: str, expected: int) -> None:
+    """ruff's own count, not the number of lines."""
+    assert lint_findings(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("Success: no issues found in 31 source files", (0, 31)),
+        ("app/x.py:1: error: no\nFound 3 errors in 2 files (checked 31 source files)", (3, 31)),
+        ("Found 1 error in 1 file (errors prevented further checking)", (None, 0)),
+        ("mypy: can't read file 'app'", (None, 0)),
+    ],
+)
+def test_type_errors(output: str, expected: tuple[int | None, int]) -> None:
+    """A run that stopped early has no count."""
+    assert type_errors(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "passed", "other"),
+    [
+        ("== 40 passed in 2.10s ==", 40, {}),
+        ("40 passed, 2 skipped, 1 xfailed in 61.10s (0:01:01)", 40, {"skipped": 2, "xfailed": 1}),
+        ("=== 1 failed, 3 passed, 2 errors in 0.5s ===", 3, {"failed": 1, "error": 2}),
+        ("12 passed, 3 deselected, 4 warnings in 1.0s", 12, {"deselected": 3}),
+        ("no tests ran in 0.01s", 0, {}),
+        ("Segmentation fault", 0, {}),
+    ],
+)
+def test_pytest_counts(output: str, passed: int, other: dict[str, int]) -> None:
+    """The closing line in each of its forms; text in between that looks like it does not count."""
+    counts = pytest_counts("test says: 999 passed in the log\n" + output)
+
+    assert counts["passed"] == passed
+    assert {kind: n for kind, n in counts.items() if n and kind != "passed"} == other
+
+
+def test_coverage_is_rounded_down_and_needs_branches() -> None:
+    """79.96 % is not 80 %; a report without branches has no branch figure."""
+    report = {
+        "meta": {"branch_coverage": True},
+        "totals": {"num_branches": 10_000, "covered_branches": 7_996, "covered_lines": 9, "num_statements": 10},
+        "files": {"app/a.py": {}},
+    }
+
+    assert coverage_figures(json.dumps(report)) == {
+        "branch_percent": 79.9, "statement_percent": 90.0, "branches": 10_000, "statements": 10, "files": ["app/a.py"],
+    }  # fmt: skip
+    report["meta"] = {"branch_coverage": False}
+    without = coverage_figures(json.dumps(report))
+    assert without is not None
+    assert without["branch_percent"] is None
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"totals": 1}', '{"results": {}, "metrics": {}}'])
+def test_reports_of_another_shape_are_no_reports(text: str) -> None:
+    """A tool that crashed halfway must not become a green gate."""
+    assert coverage_figures(text) is None
+    assert bandit_report(text) is None
+    assert run_report(text) is None
+
+
+def test_bandit_report_counts_severities() -> None:
+    """Low findings are shown, medium and high ones decide."""
+    results = [
+        {"issue_severity": s, "filename": "app/a.py", "line_number": 1, "test_id": "B1", "issue_text": "x"}
+        for s in ("LOW", "HIGH", "HIGH")
+    ]
+    found = bandit_report(
+        json.dumps({"results": results, "errors": [], "metrics": {"_totals": {"loc": 10, "nosec": 1}}})
+    )
+
+    assert found is not None
+    assert found["severities"] == {"LOW": 1, "HIGH": 2}
+    assert (found["lines"], found["suppressed"]) == (10, 1)
+
+
+def event(**recorder: object) -> str:
+    """A line of Schemathesis' NDJSON report."""
+    return json.dumps({"ScenarioFinished": {"recorder": recorder}})
+
+
+FAILURE = {
+    "name": "not_a_server_error", "status": "failure",
+    "failure_info": {"failure": {"operation": "GET /pets/{id}", "title": "Server error", "message": "boom\nmore"}},
+}  # fmt: skip
+INTERACTION = {
+    "request": {"method": "GET", "uri": "http://127.0.0.1:1/pets/0", "headers": {"X": ["a'b"]}},
+    "response": {"status_code": 500},
+}
+
+
+def test_failures_are_counted_once_with_a_request_that_repeats_them() -> None:
+    """The same fault in a hundred cases is one fault; without a request nobody can act on it."""
+    line = event(
+        label="x", checks={"a": [FAILURE, {"name": "ignored_auth", "status": "success"}], "b": [FAILURE]},
+        interactions={"a": INTERACTION, "b": INTERACTION},
+    )  # fmt: skip
+
+    failures, ran = case_failures([line, "{half a li"])
+
+    assert [f["check"] for f in failures] == ["not_a_server_error"]
+    assert failures[0]["reproduce"] == """curl -i -X GET -H 'X: a'"'"'b' http://127.0.0.1:1/pets/0"""
+    assert failures[0]["status"] == 500
+    assert ran == {"ignored_auth": 1, "not_a_server_error": 2}
+
+
+def test_a_reproduction_is_printable_and_bounded() -> None:
+    """Generated bodies hold anything; the evidence is read on terminals."""
+    shown = curl({"method": "POST", "uri": "http://h/", "headers": {}, "body": {"$base64": "AAob" + "QUFB" * 1000}})
+
+    assert shown.isprintable()
+    assert len(shown) <= 600
+
+
+def test_run_report_of_schemathesis() -> None:
+    """The figures that stand in the evidence."""
+    report = {
+        "test_cases": {"generated": 64, "unique_failures": 4}, "operations": {"tested": 2},
+        "phases": {"fuzzing": {"status": "failure"}, "stateful": {"status": "skip"}},
+        "errors": [{"title": "x"}], "complete": True, "stop_reason": "completed", "seed": 1,
+    }  # fmt: skip
+
+    assert run_report(json.dumps(report)) == {
+        "cases": 64, "unique_failures": 4, "tested": 2, "phases": {"fuzzing": "failure", "stateful": "skip"},
+        "errors": ['{"title": "x"}'], "complete": True, "stop_reason": "completed", "seed": 1,
+    }  # fmt: skip
+
+
+def test_pins_ignore_hashes_markers_and_spelling() -> None:
+    """Both lock files are compared by what they pin."""
+    lock = 'Foo_Bar==1.0 ; sys_platform == "x" \\\n    --hash=sha256:00\n    # via baz\nuvloop[x]==2\n'
+
+    assert pins(lock) == {("foo-bar", "1.0"), ("uvloop", "2")}
+
+
+def test_credentials_prove_the_first_alternative_that_they_can() -> None:
+    """`security` is a list of alternatives; one with several schemes needs all of them."""
+    text = json.dumps(
+        {"environment": {"A": 1}, "schemes": {"key": {"headers": {"X-Key": "k"}}, "cookie": {"cookies": {"c": "v"}}}}
+    )
+    credentials = Credentials.parse("a warning\n" + text)
+
+    assert credentials.environment == {"A": "1"}
+    proof = credentials.for_security([{"unknown": []}, {"key": [], "cookie": []}])
+    assert (proof.headers, proof.cookies) == ({"X-Key": "k"}, {"c": "v"})
+    assert credentials.for_security([]).headers == {}
+    with pytest.raises(NotReady):
+        credentials.for_security([{"unknown": []}])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "traceback", '{"schemes": {}}'])
+def test_credentials_of_another_shape_are_refused(text: str) -> None:
+    """Whatever the service prints, it does not become a header."""
+    with pytest.raises(ValueError):
+        Credentials.parse(text)
+
+
+def test_last_line_is_short_and_printable() -> None:
+    """It stands in a summary on a terminal."""
+    assert last_line("one\n\x1b[31mtwo" + "x" * 500 + "\n\n") == ("?[31mtwo" + "x" * 500)[:200]
+    assert last_line("") == "no output"

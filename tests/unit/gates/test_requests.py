@@ -1,0 +1,246 @@
+"""Valid requests from the manifest and the document; rows from PostgreSQL's catalogue."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from agent.gates.catalogue import Column, ForeignKey, NotMultipliable, copy_statement, vary
+from agent.gates.document import count_operations, differences
+from agent.gates.holes import hole_faults
+from agent.gates.live import Answer
+from agent.gates.load import candidates, issued_percent, load_faults, operation_weights
+from agent.gates.requests import fill, operation_request, sample_of
+from agent.gates.seed import path_query, put_reference, referring_property
+from agent.gates.vary import varied, varied_bodies
+
+DOCUMENT = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/pets/{petId}/rename": {
+            "parameters": [{"name": "petId", "in": "path", "schema": {"type": "string", "format": "uuid"}}],
+            "post": {
+                "parameters": [{"name": "X-Reason", "in": "header", "required": True, "schema": {"enum": ["fun"]}}],
+                "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Name"}}}},
+            },
+        }
+    },
+    "components": {
+        "schemas": {"Name": {"type": "object", "required": ["name"], "properties": {"name": {"minLength": 6}}}}
+    },
+}
+RENAME: dict[str, Any] = {
+    "id": "rename", "method": "POST", "path": "/v1/pets/{petId}/rename", "sample": None,
+    "parameters": [
+        {"name": "petId", "in": "path", "required": True},
+        {"name": "X-Reason", "in": "header", "required": True},
+        {"name": "dry", "in": "query", "required": False},
+    ],
+}  # fmt: skip
+
+
+def test_a_request_is_made_from_the_document_where_the_manifest_has_no_sample() -> None:
+    """A hole must be called with a valid request, or it answers 400 and not 501."""
+    request = operation_request(RENAME, DOCUMENT)
+
+    assert request.path == "/v1/pets/0b6e3b0a-2f5c-4b1e-9d3a-5a7c1f0e8d42/rename"
+    assert request.headers() == {"X-Reason": "fun", "Content-Type": "application/json"}
+    assert request.body == '{"name": "textxx"}'
+    assert request.target({"key": "a b"}).endswith("/rename?key=a+b")
+
+
+def test_real_keys_win_over_samples_and_stay_in_their_segment() -> None:
+    """A key with a slash must not lead to another path."""
+    assert operation_request(RENAME, DOCUMENT, path={"petId": "a/b?c"}).path == "/v1/pets/a%2Fb%3Fc/rename"
+    assert fill("/a/{x}.{y}", {"x": "1"}) == "/a/1.1"
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "integer", "minimum": 5}, 6),
+        ({"type": ["null", "boolean"]}, True),
+        ({"type": "string", "maxLength": 2}, "te"),
+        ({"allOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {"const": 1}}, "required": ["b"]}]}, {"a": "text", "b": 1}),
+        ({"type": "array", "items": {"enum": [3]}, "minItems": 2}, [3, 3]),
+        ({"oneOf": [{"type": "integer"}]}, 1),
+        ({"$ref": "#/nowhere"}, "text"),
+    ],
+)  # fmt: skip
+def test_samples_fit_their_schema(schema: dict[str, Any], expected: Any) -> None:
+    """The smallest value that a plain schema takes."""
+    assert sample_of(schema, {}) == expected
+
+
+def test_a_schema_that_holds_itself_ends() -> None:
+    """Recursive documents are legal."""
+    document = {"s": {"type": "object", "required": ["s"], "properties": {"s": {"$ref": "#/s"}}}}
+
+    assert "s" in sample_of({"$ref": "#/s"}, document)
+
+
+def column(name: str, kind: str = "text", **more: Any) -> Column:
+    """A column of the catalogue."""
+    facts = {"required": True, "generated": False, "has_default": False, "length": None, **more}
+    return Column(name=name, type=kind, **facts)
+
+
+def test_copies_vary_unique_columns_and_keep_references() -> None:
+    """Ten thousand rows of one table from one row, without breaking its rules."""
+    found = [column("id", "int8", generated=True), column("ow ner", "int8"), column("name"), column("tag")]
+
+    statement = copy_statement("pets", found, [("id",), ("ow ner", "tag")], {"ow ner"}, 10)
+
+    assert statement == (
+        'insert into "pets" ("ow ner", "name", "tag") select src."ow ner", src."name", '
+        'case when src."tag" like \'%@%\' then g::text || src."tag" else src."tag" || \'-\' || g::text end '
+        'from (select * from "pets" limit 1) as src, generate_series(1, $1::int) as g'
+    )
+
+
+def test_a_key_of_references_alone_cannot_be_copied() -> None:
+    """A link table: its rows are pairs, and pairs run out."""
+    with pytest.raises(NotMultipliable, match=r"nothing in the unique key \(a, b\) of links"):
+        copy_statement("links", [column("a", "int8"), column("b", "int8")], [("a", "b")], {"a", "b"}, 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "possible"),
+    [("bool", None, False), ("jsonb", None, False), ("varchar", 3, False), ("varchar", 5, True), ("varchar", 50, True), ("uuid", None, True), ("date", None, True)],
+)  # fmt: skip
+def test_only_types_with_enough_values_are_varied(kind: str, length: int | None, possible: bool) -> None:
+    """Three characters do not tell ten thousand rows apart."""
+    assert (vary(column("c", kind, length=length), 10_000) is not None) is possible
+
+
+def test_identifiers_are_quoted() -> None:
+    """Column names come from a document."""
+    statement = copy_statement('a"b', [column('c"; drop')], [], set(), 1)
+
+    assert 'insert into "a""b" ("c""; drop")' in statement
+
+
+RESOURCES = {
+    "Owner": {"name": "Owner", "table": "owners", "key": "id", "key_column": "id", "columns": ["id"]},
+    "Pet": {"name": "Pet", "table": "pets", "key": "petName", "key_column": "pet_name", "columns": ["pet_name", "owner_id"]},
+}  # fmt: skip
+
+
+def test_path_values_come_from_rows_that_belong_together() -> None:
+    """/owners/1/pets/rex is 404 when rex is another owner's."""
+    operation = {"path_keys": [
+        {"parameter": "ownerId", "resource": "Owner", "property": "id", "role": "ancestor"},
+        {"parameter": "petName", "resource": "Pet", "property": "petName", "role": "key"},
+    ]}  # fmt: skip
+    keys = [ForeignKey("pets", "owners", ("owner_id",), ("id",))]
+
+    assert path_query(operation, RESOURCES, keys) == (
+        'select t1."id", t0."pet_name" from "pets" t0 join "owners" t1 on t0."owner_id" = t1."id" '
+        'order by md5(t0."pet_name"::text) limit $1::int'
+    )
+    assert path_query(operation, RESOURCES, []) is None
+
+
+def test_references_are_found_and_put_in_either_form() -> None:
+    """A key beside the others, or an object with the key inside."""
+    body: dict[str, Any] = {"petTypeId": 1, "owner": {"id": 1, "name": "x"}}
+
+    assert referring_property(body, {"column": "pet_type_id"}) == "petTypeId"
+    assert referring_property(body, {"column": "owner_id"}) == "owner"
+    assert referring_property(body, {"column": "vet_id"}) is None
+    put_reference(body, "owner", "id", 7)
+    put_reference(body, "petTypeId", "id", 8)
+    assert body == {"petTypeId": 8, "owner": {"id": 7, "name": "x"}}
+
+
+def test_creates_differ_where_they_must() -> None:
+    """A unique name twice is a conflict, not a measurement."""
+    bodies = varied_bodies(
+        {"name": "a", "kind": "b"}, {"unique_columns": ["name"], "key": "id", "key_generated": True}, 3
+    )
+
+    assert len({body["name"] for body in bodies}) == 3
+    assert {body["kind"] for body in bodies} == {"b"}
+
+
+@pytest.mark.parametrize(
+    "value", [1, 2.5, "text", "someone@example.com", "0b6e3b0a-2f5c-4b1e-9d3a-5a7c1f0e8d42", "x" * 30]
+)
+def test_varied_values_are_of_the_same_kind(value: Any) -> None:
+    """They must still be valid: no longer than a long one, an address stays an address."""
+    others = [varied(value, n) for n in range(5)]
+
+    assert len({value, *others}) == 6
+    assert {type(other) for other in others} == {type(value)}
+    if isinstance(value, str) and len(value) >= 30:
+        assert {len(other) for other in others} <= {len(value), len(value) + 5}
+
+
+def test_differences_are_pointers_and_types_count() -> None:
+    """1, 1.0 and true are three different documents."""
+    left = {"a": [1, {"b/c": True}], "d": 1, "e": 1}
+    right = {"a": [1, {"b/c": 1}], "d": 1.0, "f": 1}
+
+    assert list(differences(left, right)) == ["/a/1/b~1c", "/d", "/e", "/f"]
+    assert list(differences(left, left)) == []
+    assert count_operations(DOCUMENT) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "media_type", "body", "faults"),
+    [
+        (501, "application/problem+json", b'{"title": "x", "status": 501}', 0),
+        (501, "application/problem+json; charset=utf-8", b'{"title": "x"}', 0),
+        (200, "application/json", b"{}", 1),
+        (501, "application/json", b"{}", 1),
+        (501, "application/problem+json", b"[]", 1),
+        (501, "application/problem+json", b"nothing", 1),
+        (501, "application/problem+json", b'{"status": 500}', 2),
+    ],
+)
+def test_hole_faults(status: int, media_type: str, body: bytes, faults: int) -> None:
+    """A fake 200 is the worst; the right status in the wrong form is still wrong."""
+    answer = Answer(status, httpx.Headers({"content-type": media_type}), body)
+
+    assert len(hole_faults(answer, 501)) == faults
+
+
+def test_no_answer_is_a_fault() -> None:
+    """A service that hangs is not a hole that answers."""
+    assert hole_faults(None, 501) == ["no answer"]
+
+
+REPORT = {"p95_ms": 14.0, "errors": 0, "issued": 500, "arrivals": 500, "faults": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [({}, 0), ({"p95_ms": 100.0}, 1), ({"p95_ms": None}, 1), ({"errors": 1, "faults": {"x: 500": 1}}, 1), ({"issued": 494}, 1)],
+)  # fmt: skip
+def test_load_faults(change: dict[str, Any], faults: int) -> None:
+    """Below, not at, the threshold; no error at all; enough arrivals issued."""
+    assert len(load_faults({**REPORT, **change}, 100, 99)) == faults
+    assert issued_percent({"issued": 499, "arrivals": 500}) == 99.8
+
+
+def test_the_largest_table_is_the_one_with_most_kinds_of_operations() -> None:
+    """Ties: more columns, then the document's order; single rows never."""
+    resources = [
+        {"name": n, "columns": c, "singleton": n == "S"} for n, c in (("A", [1]), ("B", [1, 2]), ("C", [1]), ("S", [1]))
+    ]
+    operations = [
+        {"verdict": "derived", "action": a, "resource": n}
+        for n, actions in (("A", "get list"), ("B", "get list"), ("C", "get list create"), ("S", "get"))
+        for a in actions.split()
+    ]
+
+    assert candidates({"resources": resources, "operations": operations}) == ["C", "B", "A"]
+
+
+def test_half_of_the_requests_at_least_go_to_the_largest_table() -> None:
+    """Twenty gets on single rows would drown the one on ten thousand."""
+    weights = operation_weights([True, False, False, False])
+
+    assert weights[0] == sum(weights[1:])
+    assert operation_weights([True, False]) == [1.0, 1.0]
+    assert operation_weights([False, False]) == [1.0, 1.0]
