@@ -1,0 +1,58 @@
+"""The project's own compiler and gates, as the pipeline uses them."""
+
+from collections.abc import Mapping, Sequence
+
+from agent.compiler.ir import Api
+from agent.gates import suite
+from agent.gates.gate import Gate, Subject, Tools
+from agent.pipeline.attempt import Made
+from agent.settings import CompilerSettings
+from contracts.delivery import Evidence, OperationReport, ReadinessItem
+from contracts.status import Diagnostic
+from contracts.tasks import Target
+
+
+class OwnSuite:
+    """The gates of agent/gates/suite.py."""
+
+    @property
+    def gates(self) -> Sequence[Gate]:
+        return suite.GATES
+
+    async def run(self, gate: Gate, subject: Subject, tools: Tools, earlier: Mapping[str, Evidence]) -> Evidence:
+        return await suite.run_gate(gate, subject, tools, earlier)
+
+    def sentence(
+        self,
+        evidence: Sequence[Evidence],
+        *,
+        target: str,
+        path: str,
+        operations: Sequence[OperationReport],
+        features: Sequence[str],
+    ) -> str:
+        return suite.sentence(evidence, target=target, path=path, operations=operations, features=features)
+
+    def readiness(self, evidence: Sequence[Evidence]) -> tuple[ReadinessItem, ...]:
+        return suite.readiness(evidence)
+
+
+class OwnCompiler:
+    """agent/compiler with the pinned formatter."""
+
+    def __init__(self, settings: CompilerSettings) -> None:
+        self._settings = settings
+
+    def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
+        from agent.compiler.infer import understand
+
+        return understand(given, self._settings)
+
+    def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
+        from agent.compiler.compile import compile_document
+        from agent.formatting import ruff_format
+
+        made = compile_document(given, service=service, target=target, settings=self._settings, format=ruff_format)
+        report = made.report.to_json()
+        operations = tuple(OperationReport.model_validate(line) for line in report["operations"])
+        return Made(made.service, made.files, made.digest, operations, report, made.diagnostics)
