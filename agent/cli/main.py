@@ -4,7 +4,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from agent import __version__
@@ -58,12 +57,16 @@ def main() -> None:
     """Entry point: run a command and leave with its exit code."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         code = Exit.INTERRUPTED
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except click.ClickException as exc:
-        exc.show()
+    except typer.TyperException as exc:
+        # Wrong usage. typer carries a click of its own, and names the classes that can show themselves in private.
+        show = getattr(exc, "show", None)
+        if show is None:
+            raise
+        show()
         code = Exit.BAD_INPUT
     except FatalError as exc:
         code = _say(str(exc), exc.remedy)
