@@ -20,6 +20,7 @@ from agent.bus.kafka import KafkaBus
 from agent.bus.port import Bus
 from agent.clock import SystemClock
 from agent.errors import EnvironmentUnfit
+from agent.gates.suite import GATES
 from agent.journal.port import Journal
 from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
@@ -33,6 +34,7 @@ from agent.settings import Settings
 from agent.telemetry.http import HttpServer
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.tracing import Tracing
+from agent.telemetry.zeros import start_at_zero
 
 log = structlog.get_logger()
 # A delivered service with its environment takes about 300 MB while it is verified.
@@ -153,6 +155,8 @@ async def _agent(settings: Settings) -> AsyncIterator[tuple[Supervisor, int]]:
             sandbox=tools.sandbox, databases=tools.databases, artifacts=tools.artifacts, clock=SystemClock(), settings=settings,
             metrics=metrics, tracer=tracing.tracer,
         )  # fmt: skip
+        steps = [(step.phase.name.lower(), step.name) for step in engine.steps]
+        start_at_zero(metrics, gates=[gate.name for gate in GATES], steps=steps)
         supervisor = Supervisor(
             bus=bus(settings), journal=store, work=engine, sandbox=tools.sandbox, artifacts=tools.artifacts, settings=settings.worker,
             source=settings.source, folder=settings.workspace.absolute() / "attempts", clock=SystemClock(), metrics=metrics,

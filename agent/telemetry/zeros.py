@@ -19,6 +19,8 @@ ENDINGS = ("completed", "failed", "rejected", "cancelled", "expired")
 STATES = ("available", "scheduled", "running", "waiting", *ENDINGS)
 RETRIED_KINDS = ("transient", "expired", "interrupted")
 OPERATION_VERDICTS = ("derived", "declared", "hooked", "refused")
+JOURNAL_OPERATIONS = ("accept", "claim", "depths")
+RESTART_REASONS = ("BusUnavailable", "JournalUnavailable")
 READ = (topics.TASKS, topics.CONTROL, topics.CONTEXT_ANSWERS)
 
 
@@ -27,6 +29,10 @@ def start_at_zero(metrics: Metrics, *, gates: Iterable[str], steps: Iterable[tup
     for topic in READ:
         metrics.records_consumed.labels(topic.name)
         metrics.consumer_lag.labels(topic.name)
+    for operation in JOURNAL_OPERATIONS:
+        metrics.journal_errors.labels(operation)
+    for reason in RESTART_REASONS:
+        metrics.consumer_restarts.labels(reason)
     for kind in INTAKE_KINDS:
         for outcome in OUTCOMES:
             metrics.accepted.labels(kind, outcome)
