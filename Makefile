@@ -36,6 +36,8 @@ bench: $(STAMP)  ## Ratios measured side by side; results in build/bench.json
 
 relock: $(STAMP)  ## Refresh the lock files of the project and of the delivered services
 	@$(BIN)/$(UV_LOCK) --all-extras -q pyproject.toml -o requirements.lock
+	@$(BIN)/$(UV_LOCK) -q pyproject.toml -c requirements.lock -o deploy/docker/requirements.lock
+	@$(BIN)/$(UV_LOCK) -q deploy/docker/build.in -o deploy/docker/build.lock
 
 clean:  ## Remove the environment, caches and builds (delivered services lie in workspace/ and stay)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
