@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, Tracer
 from agent.artifacts.port import Artifacts
 from agent.bus.port import Consumer, Record
 from agent.clock import Clock
-from agent.errors import JournalUnavailable
+from agent.errors import TransientError
 from agent.journal.port import Acceptance, Intake, Journal, NewAnswer, NewCommand, NewDeadLetter, NewTask
 from agent.runtime.crashpoints import crash_point
 from agent.runtime.letters import letter, letter_id, origin_of
@@ -113,7 +113,7 @@ class Inbox:
             try:
                 await self._accept(records)
                 break
-            except (JournalUnavailable, OSError) as exc:  # OSError: the artefact store's disk
+            except TransientError as exc:
                 tries += 1
                 self._metrics.journal_errors.labels("accept").inc()
                 log.warning("intake.stalled", tries=tries, records=len(records), error_type=type(exc).__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.clock import Clock
-from agent.errors import Fenced, JournalUnavailable
+from agent.errors import Fenced, TransientError
 from agent.journal.port import Checkpoint, Claim, Event, Finish, Journal
 from agent.runtime.crashpoints import crash_point
 from agent.runtime.verdict import backoff_s
@@ -47,7 +47,7 @@ class AttemptLedger:
         return self._folder
 
     async def checkpoints(self) -> Mapping[str, Checkpoint]:
-        found = await self._patiently(lambda: self._journal.checkpoints(self._claim.task_id))
+        found = await self.patiently(lambda: self._journal.checkpoints(self._claim.task_id))
         self.resumed_steps = len(found)
         self.last_step = next(reversed(list(found)), self.last_step)
         return found
@@ -55,7 +55,7 @@ class AttemptLedger:
     async def record(self, checkpoint: Checkpoint | None, events: Sequence[Event] = (), *, final: bool = False) -> None:
         if checkpoint is not None:
             crash_point("worker.step_done")
-        await self._patiently(lambda: self._journal.record(self._claim, checkpoint, events, final=final))
+        await self.patiently(lambda: self._journal.record(self._claim, checkpoint, events, final=final))
         if checkpoint is not None:
             self.last_step = checkpoint.step
             crash_point("worker.checkpointed")
@@ -71,24 +71,24 @@ class AttemptLedger:
     async def answer(self, query_id: str, *, timeout_s: float) -> bytes | None:
         ends = time.monotonic() + timeout_s
         while True:
-            found = await self._patiently(lambda: self._journal.answer(query_id))
+            found = await self.patiently(lambda: self._journal.answer(query_id))
             left_s = min(ends - time.monotonic(), LOOK_EVERY_S)
             if found is not None or left_s <= 0:
                 return found
-            await self._patiently(partial(self._journal.changed, timeout_s=left_s))
+            await self.patiently(partial(self._journal.changed, timeout_s=left_s))
 
     async def finish(self, finish: Finish) -> None:
         """Store the end of the attempt."""
-        await self._patiently(lambda: self._journal.finish(self._claim, finish))
+        await self.patiently(lambda: self._journal.finish(self._claim, finish))
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Wait out an outage of the journal; the lease bounds it, for the keeper closes this ledger."""
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait out an outage of a store; the lease bounds it, for the keeper closes this ledger."""
         tries = 0
         while True:
             if self.closed:
                 raise Fenced("the lease is lost")
             try:
                 return await call()
-            except JournalUnavailable:
+            except TransientError:
                 tries += 1
                 await self._clock.sleep(backoff_s(tries, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))

@@ -22,7 +22,7 @@ from opentelemetry.trace import Tracer
 from agent.artifacts.port import Artifacts
 from agent.bus.port import Bus, Consumer
 from agent.clock import Clock
-from agent.errors import BusUnavailable, FatalError, JournalUnavailable
+from agent.errors import FatalError, TransientError
 from agent.journal.port import Depths, Journal, State
 from agent.pipeline.port import Work
 from agent.runtime.inbox import TOPICS, Inbox, Pressure
@@ -133,7 +133,7 @@ class Supervisor:
             )
             try:
                 await inbox.run(draining=self._draining.is_set, ended=self._worked.is_set)
-            except (BusUnavailable, JournalUnavailable, OSError) as exc:
+            except TransientError as exc:
                 tries = 1 if time.monotonic() - self._consumer_since > CALM_S else tries + 1
                 self._metrics.consumer_restarts.labels(type(exc).__name__).inc()
                 delay_s = backoff_s(tries, base_s=RESTART_BASE_S, cap_s=RESTART_CAP_S)
@@ -158,7 +158,7 @@ class Supervisor:
             self._metrics.loop_lag.set(self._lag_s)
             try:
                 depths = await self._journal.depths()
-            except JournalUnavailable:
+            except TransientError:
                 self._metrics.journal_errors.labels("depths").inc()
             else:
                 self._journal_seen_at = time.monotonic()
@@ -194,7 +194,7 @@ class Supervisor:
                     log.info("journal.tidied", archived=done.archived, answers=done.answers, commands=done.commands)
                 removed = await self._artifacts.collect(await self._journal.referenced(), older_than_s=KEEP_S)
                 swept = await asyncio.to_thread(_sweep, self._folder)
-            except (JournalUnavailable, OSError) as exc:
+            except TransientError as exc:
                 log.warning("tidy.failed", error_type=type(exc).__name__)
             else:
                 log.debug("tidy.finished", artifacts=removed, folders=swept)

@@ -8,6 +8,7 @@ Rules for editors:
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -53,10 +54,8 @@ from contracts.status import A2A_STATE, AGENT, Budget, ErrorReport, Phase, Statu
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
 IDLE_S = 1.0
 LEASHES = "leashes"  # beside the folders of tasks: a leash must not vanish while its folder is emptied
-RETRY_BASE_S, RETRY_CAP_S = 0.1, 2.0
 
 
 @dataclass(slots=True)
@@ -124,6 +123,10 @@ class Worker:
         """Attempts in progress."""
         return len(self._running)
 
+    def attempts(self) -> list[asyncio.Task[None]]:
+        """The asyncio tasks of the attempts, for tests that take them away as a crash does."""
+        return [running.task for running in self._running.values() if running.task is not None]
+
     async def run(self, *, draining: asyncio.Event) -> None:
         """Claim and work until `draining`, then let attempts finish within the soft limit and hand back the rest.
 
@@ -160,7 +163,8 @@ class Worker:
         except JournalUnavailable as exc:
             means.metrics.journal_errors.labels("claim").inc()
             log.warning("claim.failed", error_type=type(exc).__name__)
-            await means.clock.sleep(self._idle_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(draining.wait(), self._idle_s)
 
     async def _idle(self, draining: asyncio.Event, *, is_full: bool) -> None:
         """Until the journal changes, an attempt ends, draining begins, or a delayed task may be due."""
@@ -351,10 +355,12 @@ class Worker:
         if last_step is None:
             last_step = next(reversed(list(await running.ledger.checkpoints())), None)
         self._means.metrics.dead_lettered.labels(reason.code).inc()
-        return await letter(
-            letter_id("task", claim.task_id, claim.epoch), claim.origin, reason, self._means.artifacts,
-            now=self._means.clock.now(), task_id=claim.task_id, attempts=attempts, last_checkpoint=last_step,
-            trace_id=trace_id(claim.attributes),
+        return await running.ledger.patiently(
+            lambda: letter(
+                letter_id("task", claim.task_id, claim.epoch), claim.origin, reason, self._means.artifacts,
+                now=self._means.clock.now(), task_id=claim.task_id, attempts=attempts, last_checkpoint=last_step,
+                trace_id=trace_id(claim.attributes),
+            )
         )  # fmt: skip
 
     async def _status(self, running: Running, status: Status, failure: Failure, error: ErrorReport) -> Event:
@@ -362,7 +368,7 @@ class Worker:
         claim, ledger = running.claim, running.ledger
         known = ledger.progress
         if not known:
-            view = await self._means.journal.task(claim.task_id)
+            view = await ledger.patiently(lambda: self._means.journal.task(claim.task_id))
             known = view.progress if view is not None else {}
         facts = self._facts(claim)
         model = TaskStatus(
@@ -421,8 +427,7 @@ class Worker:
         await self._wait_for_all(None)
 
     async def _wait_for_all(self, timeout_s: float | None) -> None:
-        tasks = [running.task for running in self._running.values() if running.task is not None]
-        if tasks:
+        if tasks := self.attempts():
             await asyncio.wait(tasks, timeout=timeout_s)
 
 
