@@ -31,7 +31,7 @@ async def check(trial: Trial) -> Evidence:
     except ValueError:
         return await trial.evidence(False, "the served document is not JSON", threshold=0, unit="differences")
     found = list(differences(delivered, served))
-    changes = [str(change) for change in trial.subject.facts.get("changes", ())]
+    changes = [str(change)[:300] for change in trial.subject.facts.get("changes", ())]
     trial.note("changes from the given document:\n" + "\n".join(changes))
     return await trial.evidence(
         not found,

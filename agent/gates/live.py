@@ -171,7 +171,13 @@ async def prepared(trial: Trial, database: Database, known: Credentials | None) 
         return known or await mint(trial)
 
     migrated, minted = await asyncio.gather(
-        trial.run(trial.runtime.tool("alembic"), "upgrade", "head", environment={"SERVICE_DATABASE_URL": database.dsn}),
+        trial.run(
+            trial.runtime.tool("alembic"),
+            "upgrade",
+            "head",
+            environment={"SERVICE_DATABASE_URL": database.dsn},
+            aside=True,
+        ),
         minted_or_known(),
     )
     if migrated.exit_code:

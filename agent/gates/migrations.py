@@ -43,7 +43,8 @@ async def check(trial: Trial) -> Evidence:
         fault = "upgrade makes no table"
     return await trial.evidence(
         fault is None,
-        fault or f"up, down, up and no drift on PostgreSQL {server.version}: {len(made)} tables, sequences and types",
+        fault
+        or f"up, down, up and no drift on PostgreSQL {server.version.split()[0]}: {len(made)} tables, sequences, types",
         value=fault is None,
         threshold=True,
         tool="alembic",

@@ -57,6 +57,7 @@ class Trial:
     started: float
     log: list[str] = field(default_factory=list)
     ran: list[tuple[tuple[str, ...], Completed]] = field(default_factory=list)
+    served: tuple[str, ...] = ()  # the command of the service, for gates that run nothing else
     isolation: str | None = None
     copied_digest: str = ""
 
@@ -131,7 +132,7 @@ class Trial:
             self.ran.append((words, done))
         self.isolation = done.isolation
         end = "timed out" if done.timed_out else f"exit code {done.exit_code}"
-        output = "" if quiet else f"{done.output.rstrip()}\n"
+        output = "" if quiet and done.exit_code == 0 else f"{done.output.rstrip()}\n"
         self.note(f"$ {' '.join(words)}\n{output}[{end} after {done.duration_s:.2f} s]")
         return done
 
@@ -140,7 +141,8 @@ class Trial:
         command = self.command(argv, environment=environment, time_s=time_s)
         running = await self.tools.sandbox.start(command, leash=self.tools.leash)
         self.isolation = running.isolation
-        self.note(f"$ {' '.join(self.shown(command.argv))} &")
+        self.served = self.shown(command.argv)
+        self.note(f"$ {' '.join(self.served)} &")
         return running
 
     def shown(self, argv: Sequence[str]) -> tuple[str, ...]:
@@ -194,7 +196,7 @@ class Trial:
         log = "\n\n".join(self.log).encode()[-LOG_BYTES:]
         failed = [(words, done) for words, done in self.ran if done.exit_code]
         named = failed if failed and verdict is GateVerdict.FAIL else self.ran
-        command, exit_code = (named[0][0], named[0][1].exit_code) if named else ((), None)
+        command, exit_code = (named[0][0], named[0][1].exit_code) if named else (self.served, None)
         return Evidence(
             gate=self.gate,
             verdict=verdict,
