@@ -1,7 +1,6 @@
 """Analyse: ask for the context, read the document, write the analysis and the plan."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,6 +12,7 @@ from agent.context import client
 from agent.context.client import Knowledge
 from agent.journal.port import Event
 from agent.pipeline.attempt import Attempt
+from agent.pipeline.develop import document
 from agent.pipeline.phase import Result, Step
 from agent.pipeline.survey import survey
 from agent.settings import Settings
@@ -80,12 +80,12 @@ async def write_plan(attempt: Attempt) -> Result:
     knowledge = Knowledge.from_json(attempt.outputs["context"])
     analysis = survey(api, knowledge, attempt.diagnostics, attempt.means.settings.gates)
     documents = {
-        "analysis.md": analysis.to_markdown(),
-        "analysis.json": json.dumps(analysis.to_json(), indent=2, ensure_ascii=False) + "\n",
-        "plan.json": json.dumps(plan(api, knowledge), indent=2, ensure_ascii=False) + "\n",
+        "analysis.md": analysis.to_markdown().encode(errors="replace"),
+        "analysis.json": document(analysis.to_json()),
+        "plan.json": document(plan(api, knowledge)),
     }
     artifacts = attempt.means.artifacts
-    stored = {name: await artifacts.put(text.encode(errors="replace")) for name, text in documents.items()}
+    stored = {name: await artifacts.put(content) for name, content in documents.items()}
     sections = (*analysis.priorities, *analysis.syntheses)
     found = sum(len(section.findings) for section in sections)
     output = {"documents": stored, "features": features(api), "assumptions": list(knowledge.assumptions)}

@@ -36,7 +36,6 @@ class Made:
     digest: str
     operations: tuple[OperationReport, ...]
     report: Mapping[str, Any]
-    diagnostics: tuple[Diagnostic, ...]
 
 
 class Compiler(Protocol):

@@ -1,12 +1,11 @@
 """Deliver: the repository with its evidence, and the message that says what stands in it."""
 
 import asyncio
-import json
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agent.errors import PermanentError
 from agent.fileset import File, FileSet
@@ -15,7 +14,7 @@ from agent.gates.project import project_files
 from agent.journal.port import Event
 from agent.pipeline import repository
 from agent.pipeline.attempt import Attempt
-from agent.pipeline.develop import stored_files
+from agent.pipeline.develop import document, stored_files
 from agent.pipeline.phase import Result, Step
 from agent.pipeline.repository import Conflict, Prepared
 from agent.pipeline.verify import evidence, step_name
@@ -84,15 +83,14 @@ async def delivered_files(attempt: Attempt) -> FileSet:
     """What was verified, plus analysis, plan, evidence and report below `.backwright/` (outside the digest)."""
     compiled, means = attempt.outputs["compile"], attempt.means
     files = await stored_files(attempt)
-    documents = attempt.outputs["plan"]["documents"]
+    documents = {**attempt.outputs["plan"]["documents"], "report.json": compiled["report"]}
     extra = {f".backwright/{name}": File(await means.artifacts.get(stored)) for name, stored in documents.items()}
     known = evidence(attempt.outputs)
     tables = {
         "evidence.json": [e.model_dump(mode="json", exclude_none=True) for e in known.values()],
         "readiness.json": [i.model_dump(mode="json") for i in means.suite.readiness(tuple(known.values()))],
-        "report.json": {"operations": compiled["operations"], "diagnostics": compiled["diagnostics"]},
     }
-    extra |= {f".backwright/{name}": File(_json(table)) for name, table in tables.items()}
+    extra |= {f".backwright/{name}": File(document(table)) for name, table in tables.items()}
     return files | extra
 
 
@@ -155,7 +153,3 @@ def _check_folder(attempt: Attempt, prepared: Prepared) -> None:
 def _halted(conflict: Conflict) -> Result:
     error = ErrorReport(kind="permanent", code="delivery.conflict", message=str(conflict))
     return Result({"verdict": "fail", "halt": error.model_dump(mode="json", exclude_none=True)}, message=str(conflict))
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

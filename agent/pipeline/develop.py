@@ -2,8 +2,9 @@
 
 import asyncio
 import io
+import json
 import tarfile
-from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -17,7 +18,6 @@ from contracts.status import Phase
 log = structlog.get_logger()
 ITEMS = ("Data models", "Business logic", "Auth layer", "API docs", "Test suites", "Observability")
 MANIFEST = ".backwright/manifest.json"
-Format = Callable[[dict[str, str]], dict[str, str]]
 
 
 def steps(settings: Settings) -> tuple[Step, ...]:
@@ -34,16 +34,17 @@ async def write_service(attempt: Attempt) -> Result:
     )
     if made.files.digest != made.digest:
         raise PermanentError(f"the compiler states {made.digest} for files with {made.files.digest}")
-    stored = await attempt.means.artifacts.put(pack(made.files))
+    artifacts = attempt.means.artifacts
+    stored, report = await artifacts.put(pack(made.files)), await artifacts.put(document(made.report))
     for operation in made.operations:
         attempt.means.metrics.operations.labels(operation.verdict).inc()
     output = {
         "service": made.service,
         "digest": made.digest,
         "files": stored,
+        "report": report,
         "count": len(made.files),
         "operations": [o.model_dump(mode="json", exclude_none=True) for o in made.operations],
-        "diagnostics": [d.model_dump(mode="json", exclude_none=True) for d in made.diagnostics],
     }
     derived = sum(o.verdict in {"derived", "declared"} for o in made.operations)
     message = f"{len(made.files)} files, {derived} of {len(made.operations)} operations implemented"
@@ -57,6 +58,11 @@ async def stored_files(attempt: Attempt) -> FileSet:
     if files.digest != output["digest"]:
         raise PermanentError(f"the stored files have {files.digest}, the checkpoint says {output['digest']}")
     return files
+
+
+def document(value: Any) -> bytes:
+    """JSON for people: indented, in its own order, one line end."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
 def pack(files: FileSet) -> bytes:

@@ -42,6 +42,7 @@ class Engine:
             sandbox, databases, artifacts, clock, settings, metrics, tracer,
             compiler or OwnCompiler(settings.compiler), suite or OwnSuite(),
         )  # fmt: skip
+        self._floor = verify.Floor()
         self.steps: Sequence[Step] = (
             *analyse.steps(settings),
             *develop.steps(settings),
@@ -108,6 +109,13 @@ class Engine:
         return True
 
     async def _run_step(self, step: Step, attempt: Attempt) -> None:
+        if step.phase is not Phase.VERIFY:
+            await self._perform(step, attempt)
+            return
+        async with self._floor.place(alone=step.exclusive):
+            await self._perform(step, attempt)
+
+    async def _perform(self, step: Step, attempt: Attempt) -> None:
         means = self._means
         hashed = input_hash(step, attempt.request_digest, attempt.outputs)
         if not step.brief:

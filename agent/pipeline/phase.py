@@ -110,8 +110,13 @@ def progress(steps: Sequence[Step], outputs: Outputs) -> tuple[tuple[str, ...], 
 
 
 def is_complete(output: Mapping[str, Any] | None) -> bool:
-    """Whether a step has run and did what its items say; a gate that failed or was skipped did not."""
-    return output is not None and output.get("verdict", "pass") in {"pass", "waived"}
+    """Whether a step has run and did what its items say; a gate that failed or was skipped did not.
+
+    `is_vacuous`: there was nothing to do.
+    """
+    return output is not None and (
+        output.get("verdict", "pass") in {"pass", "waived"} or bool(output.get("is_vacuous"))
+    )
 
 
 def halt_of(outputs: Outputs) -> ErrorReport | None:

@@ -80,7 +80,7 @@ class Survey:
             lines += [f"## {heading}", ""]
             for section in sections:
                 lines += [f"### {section.title}", ""]
-                lines += [f"- {finding.text} ({finding.basis})" for finding in section.findings]
+                lines += [f"- {finding.text} ({_shown(finding.basis)})" for finding in section.findings]
                 lines.append("")
         lines += ["## Assumptions", "", *(f"- {line}" for line in self.assumptions or ("none",)), ""]
         return "\n".join(lines)
@@ -124,6 +124,11 @@ def quoted(text: str, limit: int = 80) -> str:
     """Text of a stranger as one inline code span: no markup, no line break, bounded."""
     plain = " ".join("".join(c if c.isprintable() and c != "`" else " " for c in text[: limit + 1]).split())
     return f"`{plain[:limit]}…`" if len(text) > limit else f"`{plain}`"
+
+
+def _shown(basis: str) -> str:
+    """A JSON pointer holds names of the document."""
+    return quoted(basis, 200) if basis.startswith("/") else basis
 
 
 def named(names: Iterable[str]) -> str:
@@ -214,7 +219,7 @@ def _authentication(sight: Sight) -> Iterator[Finding]:
         scopes = f"; scopes {named(scheme.scopes)}" if scheme.scopes else ""
         yield Finding(
             f"{quoted(scheme.name)}: {how[scheme.kind]}{where}{scopes}",
-            f"/components/securitySchemes/{scheme.name[:80]}",
+            f"/components/securitySchemes/{scheme.name}",
         )
     if not schemes:
         yield Finding("no flow: the document declares no security scheme that an operation uses", "/security")
@@ -380,22 +385,25 @@ def _cross_reference(sight: Sight) -> Iterator[Finding]:
             "nothing to compare: the context manager gave no fact; see the assumptions", f"answer: {knowledge.status}"
         )
         return
-    yield from _compare_stores(sight)
-    yield from _compare_auth(sight)
-    brokers = [f for f in knowledge.facts if f.facet == Facet.MESSAGE_BROKERS]
-    asynchronous = sight.api.document.get("webhooks") or any("202" in o.responses for o in sight.api.operations)
-    if brokers and not asynchronous:
+    compared = [finding for compare in (_compare_stores, _compare_auth, _compare_brokers) for finding in compare(sight)]
+    yield from compared
+    if not compared:
         yield Finding(
-            f"the system has a broker ({named(f.key for f in brokers)}), the document uses none",
-            "message_brokers, /paths",
-        )
-    if brokers and asynchronous:
-        yield Finding(
-            f"asynchronous operations could use the broker ({named(f.key for f in brokers)})", "message_brokers, /paths"
+            f"none of {counted(len(knowledge.facts), 'fact')} is about something that the document declares",
+            "stores, credentials and brokers compared",
         )
     missing = [facet.value for facet in Facet if not any(f.facet == facet for f in knowledge.facts)]
     if missing:
         yield Finding(f"nothing is known about {named(missing)}", f"answer: {knowledge.status}")
+
+
+def _compare_brokers(sight: Sight) -> Iterator[Finding]:
+    brokers = [f.key for f in sight.knowledge.facts if f.facet == Facet.MESSAGE_BROKERS]
+    asynchronous = sight.api.document.get("webhooks") or any("202" in o.responses for o in sight.api.operations)
+    if brokers and asynchronous:
+        yield Finding(f"asynchronous operations could use the broker ({named(brokers)})", "message_brokers, /paths")
+    elif brokers:
+        yield Finding(f"the system has a broker ({named(brokers)}), the document uses none", "message_brokers, /paths")
 
 
 def _compare_stores(sight: Sight) -> Iterator[Finding]:

@@ -55,4 +55,4 @@ class OwnCompiler:
         made = compile_document(given, service=service, target=target, settings=self._settings, format=ruff_format)
         report = made.report.to_json()
         operations = tuple(OperationReport.model_validate(line) for line in report["operations"])
-        return Made(made.service, made.files, made.digest, operations, report, made.diagnostics)
+        return Made(made.service, made.files, made.digest, operations, report)

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,26 @@ from contracts.delivery import Evidence, GateVerdict
 from contracts.status import ErrorReport, Phase
 
 log = structlog.get_logger()
-INSTALL = "install"
+INSTALL, HOLES = "install", "holes"
+AT_ONCE = 2  # gates side by side; each keeps about one core busy
+
+
+class Floor:
+    """Room for gates in this process, over all attempts: `AT_ONCE` of them, or one that must be alone."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._clearing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def place(self, *, alone: bool) -> AsyncIterator[None]:
+        """Wait for a place, or for all of them."""
+        async with AsyncExitStack() as stack:
+            if alone:
+                await stack.enter_async_context(self._clearing)  # two that want all must not each hold half
+            for _ in range(AT_ONCE if alone else 1):
+                await stack.enter_async_context(self._places)
+            yield
 
 
 def step_name(gate: str) -> str:
@@ -51,6 +71,8 @@ async def check(attempt: Attempt, *, gate: Gate) -> Result:
         "verdict": found.verdict.value,
         "evidence": found.model_dump(mode="json", exclude_none=True),
     }
+    if gate.name == HOLES and found.verdict is GateVerdict.SKIPPED:
+        output["is_vacuous"] = not any(o.get("verdict") == "hooked" for o in subject.facts.get("operations", ()))
     if found.verdict is GateVerdict.FAIL:
         output["halt"] = _failure(gate, found).model_dump(mode="json", exclude_none=True)
     return Result(output, message=found.summary, gate=found)

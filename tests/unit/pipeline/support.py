@@ -158,7 +158,7 @@ class FakeCompiler:
             )
             for o in API.operations
         )
-        return Made(name, files, digest, reports, {}, ())
+        return Made(name, files, digest, reports, {"operations": []})
 
 
 @dataclass
