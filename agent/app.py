@@ -158,7 +158,7 @@ async def _agent(settings: Settings) -> AsyncIterator[tuple[Supervisor, int]]:
         steps = [(step.phase.name.lower(), step.name) for step in engine.steps]
         start_at_zero(metrics, gates=[gate.name for gate in GATES], steps=steps)
         supervisor = Supervisor(
-            bus=bus(settings), journal=store, work=engine, sandbox=tools.sandbox, artifacts=tools.artifacts, settings=settings.worker,
+            bus=bus(settings), group=settings.kafka.group_id, journal=store, work=engine, artifacts=tools.artifacts, settings=settings.worker,
             source=settings.source, folder=settings.workspace.absolute() / "attempts", clock=SystemClock(), metrics=metrics,
             tracer=tracing.tracer,
         )  # fmt: skip
