@@ -15,7 +15,7 @@ PROBE_S = 20.0
 # What builders and installers inside them say when they cannot fetch.
 UNREACHABLE = re.compile(
     r"temporary failure in name resolution|could not resolve|network is unreachable|connection (refused|timed out|reset)"
-    r"|certificate verify failed|failed to establish a new connection|no such host|i/o timeout|proxy",
+    r"|certificate verify failed|failed to establish a new connection|no such host|i/o timeout|proxyerror",
     re.IGNORECASE,
 )
 

@@ -24,7 +24,8 @@ HOST = "127.0.0.1"
 STOP_GRACE_S = 10.0
 POLL_S = 0.05
 BODY_BYTES = 16 * 1024**2
-FOREVER_S = 10 * 365 * 86400.0
+GATE_S = 3600.0  # a service that a gate looks at never lives longer
+SERVE_S = 30 * 86_400.0
 
 
 class NotReady(Exception):
@@ -115,7 +116,7 @@ def well_known(facts: Mapping[str, Any], name: str) -> str:
 
 @asynccontextmanager
 async def live_service(
-    trial: Trial, *, port: int = 0, credentials: Credentials | None = None
+    trial: Trial, *, port: int = 0, credentials: Credentials | None = None, time_s: float = GATE_S
 ) -> AsyncIterator[LiveService]:
     """Bring the service of `trial` up on `port` (0: any free one) and take everything down afterwards.
 
@@ -134,7 +135,7 @@ async def live_service(
             **accepted.environment,
         }
         started = tools.clock.monotonic()
-        running = await trial.start(trial.runtime.python, "-m", "app", environment=environment, time_s=FOREVER_S)
+        running = await trial.start(trial.runtime.python, "-m", "app", environment=environment, time_s=time_s)
         try:
             url = f"http://{HOST}:{environment['SERVICE_PORT']}"
             await until_ready(trial, running, url + well_known(trial.subject.facts, "ready"))
@@ -277,6 +278,6 @@ async def serve(
             fault := await create_environment(trial, trial.runtime.folder, RUNTIME_LOCK)
         ):
             raise NotReady(fault)
-        async with live_service(trial, port=port, credentials=credentials) as service:
+        async with live_service(trial, port=port, credentials=credentials, time_s=SERVE_S) as service:
             on_ready(service)
             return await service.running.wait()

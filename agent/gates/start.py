@@ -59,6 +59,7 @@ async def stopped(trial: Trial, service: LiveService) -> dict[str, Any]:
     """SIGTERM, and how long it took."""
     asked = trial.tools.clock.monotonic()
     code = await service.running.stop(grace_s=STOP_GRACE_S)
+    trial.served_exit_code = code
     return {"stop_exit_code": code, "stop_s": round(trial.tools.clock.monotonic() - asked, 3)}
 
 

@@ -58,6 +58,7 @@ class Trial:
     log: list[str] = field(default_factory=list)
     ran: list[tuple[tuple[str, ...], Completed]] = field(default_factory=list)
     served: tuple[str, ...] = ()  # the command of the service, for gates that run nothing else
+    served_exit_code: int | None = None
     isolation: str | None = None
     copied_digest: str = ""
 
@@ -196,7 +197,7 @@ class Trial:
         log = "\n\n".join(self.log).encode()[-LOG_BYTES:]
         failed = [(words, done) for words, done in self.ran if done.exit_code]
         named = failed if failed and verdict is GateVerdict.FAIL else self.ran
-        command, exit_code = (named[0][0], named[0][1].exit_code) if named else (self.served, None)
+        command, exit_code = (named[0][0], named[0][1].exit_code) if named else (self.served, self.served_exit_code)
         return Evidence(
             gate=self.gate,
             verdict=verdict,

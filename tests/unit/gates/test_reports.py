@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from agent.gates.container import base_images
 from agent.gates.environment import pins
 from agent.gates.fuzz import case_failures, curl, run_report
 from agent.gates.live import Credentials, NotReady
@@ -184,3 +185,13 @@ def test_last_line_is_short_and_printable() -> None:
     """It stands in a summary on a terminal."""
     assert last_line("one\n\x1b[31mtwo" + "x" * 500 + "\n\n") == ("?[31mtwo" + "x" * 500)[:200]
     assert last_line("") == "no output"
+
+
+def test_base_images_of_a_dockerfile() -> None:
+    """What must be on the machine before a build is tried: stages and `scratch` are no images."""
+    dockerfile = (
+        'ARG PYTHON=3.12\nARG BASE="debian:12"\nFROM --platform=linux/amd64 python:${PYTHON}-slim AS build\nRUN true\n'
+        "from $BASE as run\nCOPY --from=build /a /a\nFROM run\nFROM scratch\n"
+    )
+
+    assert base_images(dockerfile) == ["python:3.12-slim", "debian:12"]
