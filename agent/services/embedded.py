@@ -149,14 +149,23 @@ class _Server:
 async def _ready(running: Running, dsn: str) -> str | None:
     """The version once the server answers; None if it ended instead. Raises EnvironmentUnfit after the timeout."""
     deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
-    while running.exit_code() is None:
-        try:
-            return await databases.server_version(dsn)
-        except EnvironmentUnfit:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-        await asyncio.sleep(0.01)  # between two looks at a condition
-    return None
+    end = asyncio.ensure_future(running.wait())
+    try:
+        while not end.done():
+            attempt = asyncio.ensure_future(databases.server_version(dsn))
+            # Whoever took our port meanwhile may accept and stay silent: the server's end is the sooner answer then.
+            await asyncio.wait({attempt, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not attempt.done():
+                attempt.cancel()
+                await asyncio.wait({attempt})
+            elif (fault := attempt.exception()) is None:
+                return attempt.result()
+            elif not isinstance(fault, EnvironmentUnfit) or asyncio.get_running_loop().time() > deadline:
+                raise fault
+            await asyncio.wait({end}, timeout=0.01)
+        return None
+    finally:
+        end.cancel()
 
 
 def _free_port() -> int:
