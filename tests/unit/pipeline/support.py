@@ -5,13 +5,12 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 from opentelemetry.trace import NoOpTracer
 
-from agent.artifacts.port import ArtifactMissing
+from agent.artifacts.memory import MemoryArtifacts
 from agent.compiler.ir import Action, Api, Operation, Plan, Property, Resource, Verdict
 from agent.compiler.ir import ColumnType as Type
 from agent.errors import SpecRejected
@@ -26,60 +25,17 @@ from agent.sandbox.port import Leash, Sandbox
 from agent.services.port import Databases
 from agent.settings import ContextSettings, GateSettings, Settings
 from agent.telemetry.metrics import Metrics
+from agent.testing.clock import ManualClock
 from contracts.codec import task_id
 from contracts.delivery import Evidence, GateVerdict, OperationReport, ReadinessItem
 from contracts.status import Diagnostic
 from contracts.tasks import Target
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEASE_S = 10.0
 
 
 class Crash(BaseException):
     """The process dies here: nothing after it runs."""
-
-
-class ManualClock:
-    """Time that tests move."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def now(self) -> datetime:
-        return NOW + timedelta(seconds=self.at)
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += seconds
-        await asyncio.sleep(0)
-
-
-class MemoryArtifacts:
-    """The artefact store as a dictionary."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, bytes] = {}
-
-    async def put(self, content: bytes) -> str:
-        name = f"sha256:{File(content).sha256}"
-        self.stored[name] = content
-        return name
-
-    async def get(self, name: str) -> bytes:
-        if not name.startswith("sha256:") or len(name) != 71:
-            raise ValueError(name)
-        try:
-            return self.stored[name]
-        except KeyError:
-            raise ArtifactMissing(name) from None
-
-    async def has(self, name: str) -> bool:
-        return name in self.stored
-
-    async def collect(self, keep: frozenset[str], *, older_than_s: float) -> int:
-        return 0
 
 
 class FolderSandbox:
@@ -305,7 +261,7 @@ class Bench:
         try:
             outcome = await (engine or self.engine).run(ledger)
         except Crash:
-            self.clock.at += LEASE_S + 1
+            self.clock.advance(LEASE_S + 1)
             return None
         finally:
             self.writes = ledger.writes

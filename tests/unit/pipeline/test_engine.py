@@ -1,5 +1,6 @@
 """The engine: order, checkpoints, resumption, and the ends that a task can have."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from agent.journal.port import Ending, NewAnswer
 from agent.pipeline.phase import Step
+from agent.pipeline.verify import Floor
 from agent.settings import GateSettings
 from contracts.status import Diagnostic, TaskStatus
 from tests.unit.pipeline.support import Bench
@@ -73,6 +75,26 @@ async def test_stages_run_in_order_and_exclusive_gates_alone(bench: Bench) -> No
     assert names.index(("gate.install", "finished")) < names.index(("gate.lint", "started"))
     assert names.index(("gate.tests", "started")) < names.index(("gate.lint", "finished"))
     assert names.index(("gate.security", "finished")) < names.index(("gate.load", "started"))
+
+
+async def test_an_exclusive_gate_is_alone_over_all_attempts() -> None:
+    """Two tasks at a time must not disturb each other's measurement, nor wait for each other forever."""
+    floor = Floor()
+    inside: set[str] = set()
+    seen: list[set[str]] = []
+
+    async def stand(name: str, *, alone: bool) -> None:
+        async with floor.place(alone=alone):
+            inside.add(name)
+            seen.append(set(inside))
+            await asyncio.sleep(0)
+            inside.remove(name)
+
+    names = ["load-1", "lint-1", "load-2", "lint-2", "types-1", "types-2"]
+    await asyncio.wait_for(asyncio.gather(*(stand(name, alone=name.startswith("load")) for name in names)), 5)
+
+    assert max(map(len, seen)) == 2
+    assert all(len(together) == 1 for together in seen if any(name.startswith("load") for name in together))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
