@@ -1,0 +1,1 @@
+"""The service. `python -m app` serves it; README.md says what lies where."""
