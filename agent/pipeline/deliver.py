@@ -17,7 +17,7 @@ from agent.pipeline.attempt import Attempt
 from agent.pipeline.develop import document, stored_files
 from agent.pipeline.phase import Result, Step
 from agent.pipeline.repository import Conflict, Prepared
-from agent.pipeline.verify import evidence, step_name
+from agent.pipeline.verify import measured, step_name
 from contracts.delivery import DeliveredService, OperationReport, TaskDelivered
 from contracts.envelope import TASK_DELIVERED
 from contracts.status import ErrorReport, Phase
@@ -85,10 +85,10 @@ async def delivered_files(attempt: Attempt) -> FileSet:
     files = await stored_files(attempt)
     documents = {**attempt.outputs["plan"]["documents"], "report.json": compiled["report"]}
     extra = {f".backwright/{name}": File(await means.artifacts.get(stored)) for name, stored in documents.items()}
-    known = evidence(attempt.outputs)
+    known = measured(attempt)
     tables = {
-        "evidence.json": [e.model_dump(mode="json", exclude_none=True) for e in known.values()],
-        "readiness.json": [i.model_dump(mode="json") for i in means.suite.readiness(tuple(known.values()))],
+        "evidence.json": [e.model_dump(mode="json", exclude_none=True) for e in known],
+        "readiness.json": [i.model_dump(mode="json") for i in means.suite.readiness(known)],
     }
     extra |= {f".backwright/{name}": File(document(table)) for name, table in tables.items()}
     return files | extra
@@ -97,7 +97,7 @@ async def delivered_files(attempt: Attempt) -> FileSet:
 def delivery(attempt: Attempt, prepared: Prepared) -> TaskDelivered:
     """The message, every figure of it from a checkpoint."""
     compiled, planned, suite = attempt.outputs["compile"], attempt.outputs["plan"], attempt.means.suite
-    known = tuple(evidence(attempt.outputs).values())
+    known = measured(attempt)
     operations = tuple(OperationReport.model_validate(operation) for operation in compiled["operations"])
     name, features = compiled["service"], tuple(planned["features"])
     path, target = f"services/{name}", attempt.request.target.value

@@ -172,8 +172,9 @@ class Engine:
     def _completed(self, attempt: Attempt) -> Outcome:
         """The status that follows `task.delivered`, stored together with the task's state."""
         message = attempt.outputs[deliver.FINAL]["summary"]
-        evidence = tuple(verify.evidence(attempt.outputs).values())
-        event = self._status(attempt, Status.COMPLETED, Phase.DELIVER, message=message, evidence=evidence)
+        event = self._status(
+            attempt, Status.COMPLETED, Phase.DELIVER, message=message, evidence=verify.measured(attempt)
+        )
         return Outcome(Ending.COMPLETED, [event])
 
     def _failed(self, attempt: Attempt, phase: Phase, error: ErrorReport) -> Outcome:

@@ -87,6 +87,12 @@ def evidence(outputs: Outputs) -> Mapping[str, Evidence]:
     }
 
 
+def measured(attempt: Attempt) -> tuple[Evidence, ...]:
+    """What was measured, in the gates' own order, however they ended."""
+    known = evidence(attempt.outputs)
+    return tuple(known[gate.name] for gate in attempt.means.suite.gates if gate.name in known)
+
+
 def complete(attempt: Attempt, gates: Sequence[Gate]) -> tuple[Evidence, ...]:
     """Evidence of every gate, in their order; those that were not reached say why and show no number."""
     known = evidence(attempt.outputs)

@@ -31,7 +31,7 @@ async def test_a_request_becomes_a_delivery_and_then_a_completed_status(bench: B
     assert last["status"] == "completed"
     assert last["state"] == "completed"
     assert last["pending"] == ["Operation shipOrder"]
-    assert [e["gate"] for e in last["evidence"]] == ["install", "lint", "tests", "security", "load"]
+    assert [e["gate"] for e in last["evidence"]] == ["install", "lint", "tests", "load", "security"]
 
 
 async def test_sequences_are_gapless_and_statuses_fit_the_contract(bench: Bench) -> None:
