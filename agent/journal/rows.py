@@ -1,28 +1,64 @@
 """Between the port's values and columns: what the SQL adapters share. JSON is text, bytes inside JSON are base64."""
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from agent.journal.lifecycle import TaskRow
-from agent.journal.port import Event, Origin
+from agent.journal.port import (
+    Claim,
+    Event,
+    Intake,
+    NewAnswer,
+    NewCommand,
+    NewDeadLetter,
+    NewTask,
+    Origin,
+    OutboxRow,
+    State,
+    TaskView,
+)
 
 TASK_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(TaskRow))
-FIXED_COLUMNS = ("id", "task_id")  # of TaskRow, never updated
-MOVING_COLUMNS: tuple[str, ...] = TASK_COLUMNS[:0] + tuple(name for name in TASK_COLUMNS if name not in FIXED_COLUMNS)
+ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def dump(value: Any) -> str:
-    """Compact JSON; keys keep their order."""
-    return orjson.dumps(value).decode()
+    """Compact JSON; keys keep their order. Half a surrogate pair, which JSON cannot hold, becomes a question mark."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_plain_tree(value)).decode()
 
 
 def load(text: str) -> Any:
     """What `dump` made."""
     return orjson.loads(text)
+
+
+def plain(text: str) -> str:
+    """Text that every store takes: a sender may put NUL or half a surrogate pair into what becomes an id or a reason."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def maybe_plain(text: str | None) -> str | None:
+    """`plain`, where there is a text."""
+    return None if text is None else plain(text)
+
+
+def _plain_tree(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_plain_tree(name): _plain_tree(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_tree(item) for item in value]
+    return value
 
 
 def dump_origin(origin: Origin) -> str:
@@ -53,10 +89,142 @@ def place_of(origin: Origin) -> str:
     return dump((origin.topic, origin.topic_id, origin.partition, origin.offset))
 
 
+def cleaned(batch: Sequence[Intake]) -> list[Intake]:
+    """The batch with ids that every store takes."""
+    return [item if isinstance(item, NewTask) else _cleaned(item) for item in batch]
+
+
+def _cleaned(item: NewCommand | NewAnswer | NewDeadLetter) -> Intake:
+    if isinstance(item, NewCommand):
+        return NewCommand(plain(item.command_id), plain(item.command), plain(item.task_id), item.data)
+    if isinstance(item, NewAnswer):
+        return NewAnswer(plain(item.query_id), item.data)
+    return NewDeadLetter(plain(item.dead_letter_id), item.origin, item.event, plain(item.code))
+
+
 def letters_in(events: Sequence[Event]) -> Sequence[tuple[str, Mapping[str, Any], str]]:
     """(dead letter id, data, code) of the dead letters among a task's events."""
     return [
-        (event.data["dead_letter_id"], event.data, str(event.data.get("reason", {}).get("code", "")))
+        (plain(event.data["dead_letter_id"]), event.data, plain(str(event.data.get("reason", {}).get("code", ""))))
         for event in events
         if event.type == "task.dead_lettered"
     ]
+
+
+def claim_of(row: TaskRow, request: Sequence[Any]) -> Claim:
+    """A claimed row with what the statement `claimed_requests` selects for it."""
+    (
+        _, kind, key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, body,
+    ) = request  # fmt: skip
+    assert row.started_at is not None
+    assert row.first_started_at is not None
+    return Claim(
+        task_id=row.task_id,
+        fence=row.fence,
+        attempt=row.attempt,
+        crashes=row.crashes,
+        epoch=row.epoch,
+        kind=kind,
+        ordering_key=key,
+        request=body,
+        attributes=load(attributes),
+        origin=load_origin(origin, body if origin_value is None else origin_value),
+        accepted_at=moment(accepted_at),
+        started_at=row.started_at,
+        first_started_at=row.first_started_at,
+        attempt_deadline_s=attempt_deadline_s,
+        total_deadline_s=total_deadline_s,
+        history=row.history,
+    )
+
+
+def task_row(values: tuple[Any, ...]) -> TaskRow:
+    """A row as selected by {task}."""
+    (
+        row_id, task_id, state, priority, rank, updated_at, run_at, expires_at, attempt, crashes, fence, epoch, sequence,
+        lease_owner, lease_until, cancel_id, cancel_reason, is_final, holds_key, first_started_at, started_at, history,
+        progress,
+    ) = values  # fmt: skip
+    return TaskRow(
+        row_id, task_id, State(state), priority, rank, moment(updated_at), maybe_moment(run_at), maybe_moment(expires_at), attempt,
+        crashes, fence, epoch, sequence, lease_owner, lease_until, cancel_id, cancel_reason, bool(is_final),
+        bool(holds_key), maybe_moment(first_started_at), maybe_moment(started_at), tuple(load(history)), load(progress),
+    )  # fmt: skip
+
+
+def task_columns(row: TaskRow) -> tuple[Any, ...]:
+    """The inverse of `_row`."""
+    return (
+        row.id, row.task_id, row.state.value, row.priority, row.rank, row.updated_at.timestamp(), seconds(row.run_at),
+        seconds(row.expires_at), row.attempt, row.crashes, row.fence, row.epoch, row.sequence, row.lease_owner,
+        row.lease_until, maybe_plain(row.cancel_id), maybe_plain(row.cancel_reason), row.is_final, row.holds_key, seconds(row.first_started_at),
+        seconds(row.started_at), dump(row.history) if row.history else "[]",
+        dump(row.progress) if row.progress else "{}",
+    )  # fmt: skip
+
+
+def task_changes(row: TaskRow) -> tuple[Any, ...]:
+    """Parameters of `update_task`."""
+    return (*task_columns(row)[2:], row.id)
+
+
+def request_columns(row_id: int, task: NewTask, now: datetime) -> tuple[Any, ...]:
+    value = task.origin.value
+    return (
+        row_id, task.task_id, task.payload_digest, plain(task.source), plain(task.idempotency_key), task.kind, task.ordering_key,
+        now.timestamp(), task.attempt_deadline_s, task.total_deadline_s, dump(dict(task.attributes)),
+        dump_origin(task.origin), None if value is None or value == task.request else value, task.request,
+    )  # fmt: skip
+
+
+def outbox_row(values: tuple[Any, ...]) -> OutboxRow:
+    position, event_id, task_id, name, key, data, created_at, sequence, attributes = values
+    return OutboxRow(
+        position=position,
+        event_id=event_id,
+        task_id=task_id,
+        type=name,
+        key=load(key),  # JSON, because the key of a record that nobody could read may be any text
+        data=load(data),
+        created_at=moment(created_at),
+        sequence=sequence,
+        attributes=load(attributes) if attributes else {},
+    )
+
+
+def task_view(values: tuple[Any, ...]) -> tuple[int, TaskView]:
+    (
+        row_id, task_id, state, kind, key, attempt, crashes, fence, sequence, priority, accepted_at, updated_at, run_at,
+        progress,
+    ) = values  # fmt: skip
+    return row_id, TaskView(
+        task_id=task_id,
+        state=State(state),
+        kind=kind,
+        ordering_key=key,
+        attempt=attempt,
+        crashes=crashes,
+        fence=fence,
+        sequence=sequence,
+        priority=priority,
+        accepted_at=moment(accepted_at),
+        updated_at=moment(updated_at),
+        run_at=maybe_moment(run_at),
+        progress=load(progress),
+    )
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def maybe_moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def age_s(now: float, since: float | None) -> float:
+    return 0.0 if since is None else max(0.0, now - since)

@@ -7,10 +7,9 @@ Statements stay within SQLite 3.26 (RHEL 8), so there is no RETURNING and no UPD
 
 import fcntl
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -52,7 +51,6 @@ _VALUES = ", ".join("?" * len(rows.TASK_COLUMNS))
 SQL: Final[Mapping[str, str]] = {
     name: text.replace("{task}", _TASK).replace("{values}", _VALUES) for name, text in sql.statements("sqlite").items()
 }
-ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class SqliteJournal:
@@ -109,7 +107,7 @@ class SqliteJournal:
     # --- intake ---------------------------------------------------------------------------------------------------
 
     async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
-        return await self._run(lambda transaction: self._accept(transaction, batch))
+        return await self._run(lambda transaction: self._accept(transaction, rows.cleaned(batch)))
 
     def _accept(self, transaction: Transaction, batch: Sequence[Intake]) -> Sequence[Acceptance]:
         """Runs of tasks are stored together; anything else, one by one, in its place."""
@@ -140,8 +138,8 @@ class SqliteJournal:
             row_id, self._next_id = self._next_id, self._next_id + 1
             early = _early(connection, task.task_id) if has_waiting else []
             decision = lifecycle.accept(row_id, task, early, now)
-            requests.append(_request(row_id, task, now))
-            stored.append((task.ordering_key, *_columns(decision.row)))
+            requests.append(rows.request_columns(row_id, task, now))
+            stored.append((task.ordering_key, *rows.task_columns(decision.row)))
             published += self._outbox(row_id, decision.events, now)
             outcomes.append(Acceptance.ACCEPTED)
         connection.executemany(SQL["insert_request"], requests)
@@ -215,8 +213,8 @@ class SqliteJournal:
             (row, lifecycle.claim(row, worker, monotonic + lease_s, now))
             for row in _rows(connection, "startable_tasks", limit)
         ]
-        connection.executemany(SQL["update_task"], [_changes(decision.row) for _, decision in decisions])
-        return [self._as_claim(connection, decision.row) for _, decision in decisions]
+        connection.executemany(SQL["update_task"], [rows.task_changes(decision.row) for _, decision in decisions])
+        return [_claim_of(connection, decision.row) for _, decision in decisions]
 
     def _upkeep(self, connection: sqlite3.Connection, now: datetime, monotonic: float) -> bool:
         """Expired leases, tasks not started in time, delayed tasks that are due; whether there were any."""
@@ -284,7 +282,7 @@ class SqliteJournal:
 
     async def answer(self, query_id: str) -> bytes | None:
         self._wakeups.note()
-        found = await self._run(lambda transaction: _one(transaction.connection, "answer", query_id))
+        found = await self._run(lambda transaction: _one(transaction.connection, "answer", rows.plain(query_id)))
         return found[0] if found else None
 
     # --- outbox ---------------------------------------------------------------------------------------------------
@@ -292,7 +290,7 @@ class SqliteJournal:
     async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
         self._wakeups.note()
         found = await self._run(lambda transaction: transaction.connection.execute(SQL["unsent"], (limit,)).fetchall())
-        return [_outbox_row(values) for values in found]
+        return [rows.outbox_row(values) for values in found]
 
     async def sent(self, positions: Sequence[int]) -> None:
         given = [(position,) for position in positions]
@@ -303,8 +301,8 @@ class SqliteJournal:
 
     def _park(self, transaction: Transaction, position: int, replacement: Event, reason: str) -> None:
         connection = transaction.connection
-        connection.execute(SQL["park"], (reason, self._clock.now().timestamp(), position))
-        values = (replacement.type, replacement.key, rows.dump(replacement.data), position)
+        connection.execute(SQL["park"], (rows.plain(reason), self._clock.now().timestamp(), position))
+        values = (replacement.type, rows.dump(replacement.key), rows.dump(replacement.data), position)
         connection.execute(SQL["replace_outbox"], values)
         transaction.changed = True
 
@@ -338,14 +336,14 @@ class SqliteJournal:
             by_state={State(state): count for state, count in counts},
             outbox=outbox,
             dead_letters=letters,
-            oldest_available_s=_age(now, available),
-            oldest_running_s=_age(now, running),
-            oldest_outbox_s=_age(now, unsent),
+            oldest_available_s=rows.age_s(now, available),
+            oldest_running_s=rows.age_s(now, running),
+            oldest_outbox_s=rows.age_s(now, unsent),
         )
 
     async def referenced(self) -> frozenset[str]:
         found = await self._run(lambda transaction: transaction.connection.execute(SQL["mentions"]).fetchall())
-        return frozenset(name for (text,) in found for name in ARTIFACT_NAME.findall(text))
+        return frozenset(name for (text,) in found for name in rows.ARTIFACT_NAME.findall(text))
 
     async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
         return await self._run(lambda transaction: self._tidy(transaction.connection, older_than_s, limit))
@@ -386,10 +384,13 @@ class SqliteJournal:
 
     def _store(self, connection: sqlite3.Connection, before: TaskRow, decision: Decision, now: datetime) -> None:
         """Write a decision: the row, its events, the dead letters among them."""
-        if decision.row != before and connection.execute(SQL["update_task"], _changes(decision.row)).rowcount == 0:
+        if (
+            decision.row != before
+            and connection.execute(SQL["update_task"], rows.task_changes(decision.row)).rowcount == 0
+        ):
             connection.execute(SQL["restore_task"], (before.id,))  # a replay brings an archived task back
             connection.execute(SQL["delete_archived"], (before.id,))
-            connection.execute(SQL["update_task"], _changes(decision.row))
+            connection.execute(SQL["update_task"], rows.task_changes(decision.row))
         self._publish(connection, before.id, decision.events, now)
 
     def _publish(self, connection: sqlite3.Connection, row_id: int, events: Sequence[Numbered], now: datetime) -> None:
@@ -403,7 +404,7 @@ class SqliteJournal:
         self._next_position += len(events)
         return [
             (
-                first + index, str(uuid4()), row_id, numbered.event.type, numbered.event.key,
+                first + index, str(uuid4()), row_id, numbered.event.type, rows.dump(numbered.event.key),
                 rows.dump(numbered.event.data), now.timestamp(), numbered.sequence,
             )
             for index, numbered in enumerate(events)
@@ -412,31 +413,6 @@ class SqliteJournal:
     def _known_row(self, connection: sqlite3.Connection, task_id: str) -> TaskRow | None:
         found = _rows(connection, "task_by_task_id", task_id) or _rows(connection, "archived_by_task_id", task_id)
         return found[0] if found else None
-
-    def _as_claim(self, connection: sqlite3.Connection, row: TaskRow) -> Claim:
-        (
-            _, kind, key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request,
-        ) = connection.execute(SQL["claimed_requests"], (row.id,)).fetchone()  # fmt: skip
-        assert row.started_at is not None
-        assert row.first_started_at is not None
-        return Claim(
-            task_id=row.task_id,
-            fence=row.fence,
-            attempt=row.attempt,
-            crashes=row.crashes,
-            epoch=row.epoch,
-            kind=kind,
-            ordering_key=key,
-            request=request,
-            attributes=rows.load(attributes),
-            origin=rows.load_origin(origin, request if origin_value is None else origin_value),
-            accepted_at=_moment(accepted_at),
-            started_at=row.started_at,
-            first_started_at=row.first_started_at,
-            attempt_deadline_s=attempt_deadline_s,
-            total_deadline_s=total_deadline_s,
-            history=row.history,
-        )
 
 
 PRAGMAS = (
@@ -497,7 +473,7 @@ def _one(connection: sqlite3.Connection, statement: str, *values: Any) -> tuple[
 
 
 def _rows(connection: sqlite3.Connection, statement: str, *values: Any) -> list[TaskRow]:
-    return [_row(found) for found in connection.execute(SQL[statement], values).fetchall()]
+    return [rows.task_row(found) for found in connection.execute(SQL[statement], values).fetchall()]
 
 
 def _owned(connection: sqlite3.Connection, claim: Claim) -> TaskRow:
@@ -505,45 +481,6 @@ def _owned(connection: sqlite3.Connection, claim: Claim) -> TaskRow:
     if not found or not lifecycle.owns(found[0], claim.fence):
         raise Fenced(f"fence {claim.fence} of task {claim.task_id} is no longer in force")
     return found[0]
-
-
-def _row(values: tuple[Any, ...]) -> TaskRow:
-    """A row as selected by {task}."""
-    (
-        row_id, task_id, state, priority, rank, updated_at, run_at, expires_at, attempt, crashes, fence, epoch, sequence,
-        lease_owner, lease_until, cancel_id, cancel_reason, is_final, holds_key, first_started_at, started_at, history,
-        progress,
-    ) = values  # fmt: skip
-    return TaskRow(
-        row_id, task_id, State(state), priority, rank, _moment(updated_at), _maybe(run_at), _maybe(expires_at), attempt,
-        crashes, fence, epoch, sequence, lease_owner, lease_until, cancel_id, cancel_reason, bool(is_final),
-        bool(holds_key), _maybe(first_started_at), _maybe(started_at), tuple(rows.load(history)), rows.load(progress),
-    )  # fmt: skip
-
-
-def _columns(row: TaskRow) -> tuple[Any, ...]:
-    """The inverse of `_row`."""
-    return (
-        row.id, row.task_id, row.state.value, row.priority, row.rank, row.updated_at.timestamp(), _seconds(row.run_at),
-        _seconds(row.expires_at), row.attempt, row.crashes, row.fence, row.epoch, row.sequence, row.lease_owner,
-        row.lease_until, row.cancel_id, row.cancel_reason, row.is_final, row.holds_key, _seconds(row.first_started_at),
-        _seconds(row.started_at), rows.dump(row.history) if row.history else "[]",
-        rows.dump(row.progress) if row.progress else "{}",
-    )  # fmt: skip
-
-
-def _changes(row: TaskRow) -> tuple[Any, ...]:
-    """Parameters of `update_task`."""
-    return (*_columns(row)[2:], row.id)
-
-
-def _request(row_id: int, task: NewTask, now: datetime) -> tuple[Any, ...]:
-    value = task.origin.value
-    return (
-        row_id, task.task_id, task.payload_digest, task.source, task.idempotency_key, task.kind, task.ordering_key,
-        now.timestamp(), task.attempt_deadline_s, task.total_deadline_s, rows.dump(dict(task.attributes)),
-        rows.dump_origin(task.origin), None if value is None or value == task.request else value, task.request,
-    )  # fmt: skip
 
 
 def _checkpoints(connection: sqlite3.Connection, task_id: str) -> Mapping[str, Checkpoint]:
@@ -554,69 +491,20 @@ def _checkpoints(connection: sqlite3.Connection, task_id: str) -> Mapping[str, C
     }
 
 
-def _outbox_row(values: tuple[Any, ...]) -> OutboxRow:
-    position, event_id, task_id, name, key, data, created_at, sequence, attributes = values
-    return OutboxRow(
-        position=position,
-        event_id=event_id,
-        task_id=task_id,
-        type=name,
-        key=key,
-        data=rows.load(data),
-        created_at=_moment(created_at),
-        sequence=sequence,
-        attributes=rows.load(attributes) if attributes else {},
-    )
-
-
 def _view(connection: sqlite3.Connection, task_id: str) -> TaskView | None:
     found = _one(connection, "view", task_id) or _one(connection, "archived_view", task_id)
-    return _as_view(found)[1] if found else None
+    return rows.task_view(found)[1] if found else None
 
 
 def _views(connection: sqlite3.Connection, states: Sequence[State], limit: int) -> Sequence[TaskView]:
     wanted = f",{','.join(states)}," if states else ""
     found = [
-        _as_view(values)
+        rows.task_view(values)
         for statement in ("views", "archived_views")
         for values in connection.execute(SQL[statement], (wanted, limit))
     ]
     return [view for _, view in sorted(found, key=lambda pair: -pair[0])[:limit]]
 
 
-def _as_view(values: tuple[Any, ...]) -> tuple[int, TaskView]:
-    (
-        row_id, task_id, state, kind, key, attempt, crashes, fence, sequence, priority, accepted_at, updated_at, run_at,
-        progress,
-    ) = values  # fmt: skip
-    return row_id, TaskView(
-        task_id=task_id,
-        state=State(state),
-        kind=kind,
-        ordering_key=key,
-        attempt=attempt,
-        crashes=crashes,
-        fence=fence,
-        sequence=sequence,
-        priority=priority,
-        accepted_at=_moment(accepted_at),
-        updated_at=_moment(updated_at),
-        run_at=_maybe(run_at),
-        progress=rows.load(progress),
-    )
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _maybe(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
-
-
-def _age(now: float, since: float | None) -> float:
-    return 0.0 if since is None else max(0.0, now - since)
+def _claim_of(connection: sqlite3.Connection, row: TaskRow) -> Claim:
+    return rows.claim_of(row, connection.execute(SQL["claimed_requests"], (row.id,)).fetchone())

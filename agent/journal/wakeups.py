@@ -63,6 +63,9 @@ class Wakeups:
                 self._waiters.pop(future, None)
         if note is not None and future.done():
             note.seen = self._version  # one change wakes a caller once, even if it does not look again
+        if note is None or note.owner != id(asyncio.current_task()):
+            # A task that waits again is no helper of the one whose note it inherited: from now on it keeps its own.
+            self._note.set(_Note(id(asyncio.current_task()), self._version))
         await asyncio.sleep(0)
 
 

@@ -76,7 +76,7 @@ CREATE TABLE outbox (
   event_id TEXT NOT NULL,
   task INTEGER,
   type TEXT NOT NULL,
-  key TEXT NOT NULL,
+  key TEXT NOT NULL, -- JSON
   data TEXT NOT NULL,
   created_at REAL NOT NULL,
   sequence INTEGER
@@ -87,7 +87,7 @@ CREATE TABLE parked (
   event_id TEXT NOT NULL,
   task INTEGER,
   type TEXT NOT NULL,
-  key TEXT NOT NULL,
+  key TEXT NOT NULL, -- JSON
   data TEXT NOT NULL,
   created_at REAL NOT NULL,
   sequence INTEGER,

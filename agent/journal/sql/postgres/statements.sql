@@ -1,0 +1,262 @@
+-- {task} stands for the columns of lifecycle.TaskRow in its order, {arrays} for as many array parameters with their
+-- types, {now} for the database's clock in epoch seconds.
+
+-- name: now
+SELECT {now};
+
+-- Commands about tasks that are not known yet and the acceptance of those tasks must see each other: whoever stores
+-- tasks shares this lock, whoever stores commands holds it alone. Without it both miss each other (write skew).
+-- name: share_intake
+SELECT pg_advisory_xact_lock_shared($1), {now};
+
+-- name: own_intake
+SELECT pg_advisory_xact_lock($1), {now};
+
+-- name: insert_requests
+INSERT INTO request (task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
+  attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request)
+SELECT task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
+  attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
+  $9::float8[], $10::json[], $11::json[], $12::bytea[], $13::bytea[]) WITH ORDINALITY AS given (task_id, payload_digest,
+  source, idempotency_key, kind, ordering_key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin,
+  origin_value, request, nr)
+ORDER BY nr
+ON CONFLICT (task_id) DO NOTHING
+RETURNING id, task_id;
+
+-- name: known_requests
+SELECT task_id, payload_digest FROM request WHERE task_id = ANY($1);
+
+-- name: waiting_commands
+SELECT command_id, command, subject, data FROM command WHERE is_waiting AND subject = ANY($1) ORDER BY id;
+
+-- name: insert_commands
+INSERT INTO command (command_id, command, subject, data, received_at, is_waiting)
+SELECT command_id, command, subject, data, $5, false
+FROM unnest($1::text[], $2::text[], $3::text[], $4::json[]) WITH ORDINALITY
+  AS given (command_id, command, subject, data, nr)
+ORDER BY nr
+ON CONFLICT (command_id) DO NOTHING
+RETURNING command_id;
+
+-- name: mark_commands
+UPDATE command SET is_waiting = $2 WHERE command_id = ANY($1);
+
+-- name: insert_answers
+INSERT INTO answer (query_id, data, received_at)
+SELECT query_id, data, $3 FROM unnest($1::text[], $2::bytea[]) AS given (query_id, data)
+ON CONFLICT (query_id) DO NOTHING
+RETURNING query_id;
+
+-- name: insert_letters
+INSERT INTO dead_letter (dead_letter_id, task, place, code, data, created_at)
+SELECT dead_letter_id, task, place, code, data, $6
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::json[]) WITH ORDINALITY
+  AS given (dead_letter_id, task, place, code, data, nr)
+ORDER BY nr
+ON CONFLICT DO NOTHING
+RETURNING dead_letter_id;
+
+-- name: lock_letters
+SELECT l.dead_letter_id, l.is_closed, r.task_id FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+WHERE l.dead_letter_id = ANY($1) ORDER BY l.id FOR UPDATE OF l;
+
+-- name: close_letters
+UPDATE dead_letter SET is_closed = true WHERE dead_letter_id = ANY($1);
+
+-- name: insert_tasks
+INSERT INTO task (ordering_key, {task})
+SELECT ordering_key, {task}
+FROM unnest({arrays}, {after}::text[]) AS given ({task}, ordering_key);
+
+-- name: update_tasks
+UPDATE task SET state = given.state, priority = given.priority, rank = given.rank, updated_at = given.updated_at,
+  run_at = given.run_at, expires_at = given.expires_at, attempt = given.attempt, crashes = given.crashes,
+  fence = given.fence, epoch = given.epoch, sequence = given.sequence, lease_owner = given.lease_owner,
+  lease_until = given.lease_until, cancel_id = given.cancel_id, cancel_reason = given.cancel_reason,
+  is_final = given.is_final, holds_key = given.holds_key, first_started_at = given.first_started_at,
+  started_at = given.started_at, history = given.history, progress = given.progress
+FROM unnest({arrays}) AS given ({task})
+WHERE task.id = given.id;
+
+-- name: insert_outbox
+INSERT INTO outbox (event_id, task, type, key, data, created_at, sequence, shard)
+SELECT event_id, task, type, key, data, $7, sequence, shard
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::json[], $5::json[], $6::integer[], $8::integer[]) WITH ORDINALITY
+  AS given (event_id, task, type, key, data, sequence, shard, nr)
+ORDER BY nr;
+
+-- name: lock_tasks
+SELECT {task} FROM task WHERE id IN (SELECT id FROM request WHERE task_id = ANY($1)) ORDER BY id FOR UPDATE;
+
+-- name: archived_tasks
+SELECT {task} FROM archive WHERE id IN (SELECT id FROM request WHERE task_id = ANY($1)) ORDER BY id FOR UPDATE;
+
+-- name: restore_tasks
+WITH gone AS (DELETE FROM archive WHERE id = ANY($1) RETURNING ordering_key, {task})
+INSERT INTO task (ordering_key, {task}) SELECT ordering_key, {task} FROM gone;
+
+-- What time alone moves on: lost leases, tasks not started in time, delayed tasks that are due.
+-- name: upkeep
+SELECT {task} FROM task
+WHERE (state = 'running' AND lease_until <= {now}) OR (state = 'scheduled' AND run_at <= {now})
+  OR (state IN ('available', 'scheduled') AND expires_at IS NOT NULL AND first_started_at IS NULL AND expires_at <= {now})
+ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED;
+
+-- name: startable
+SELECT id, ordering_key FROM task AS t
+WHERE t.state = 'available' AND (t.holds_key OR NOT EXISTS (
+  SELECT 1 FROM task AS o
+  WHERE o.ordering_key = t.ordering_key AND o.id <> t.id
+    AND o.state IN ('available', 'scheduled', 'running', 'waiting')
+    AND (o.holds_key OR (o.state = 'available' AND o.id < t.id))))
+ORDER BY t.rank, t.id LIMIT $1 FOR UPDATE SKIP LOCKED;
+
+-- SKIP LOCKED alone lets two claims through on one ordering key: each sees the other's task as still available, or has
+-- skipped it. So the key itself is locked until the commit; then `started_now` looks again, with a fresh snapshot.
+-- name: lock_keys
+SELECT id FROM unnest($1::bigint[], $2::text[]) AS given (id, key)
+WHERE pg_try_advisory_xact_lock(hashtextextended(key, $3));
+
+-- name: started_now
+SELECT {now} AS now, {t.task}, r.id AS request_id, r.kind, r.ordering_key, r.accepted_at, r.attempt_deadline_s,
+  r.total_deadline_s, r.attributes, r.origin, r.origin_value, r.request
+FROM task AS t JOIN request AS r ON r.id = t.id
+WHERE t.id = ANY($1) AND t.state = 'available' AND (t.holds_key OR NOT EXISTS (
+  SELECT 1 FROM task AS o
+  WHERE o.ordering_key = t.ordering_key AND o.id <> t.id
+    AND o.state IN ('available', 'scheduled', 'running', 'waiting')
+    AND (o.holds_key OR (o.state = 'available' AND o.id < t.id))))
+ORDER BY t.rank, t.id;
+
+-- A claim that was committed although its answer was lost is found by its owner, a name of that one call.
+-- name: adopt
+WITH mine AS (
+  UPDATE task SET lease_until = {now} + $2 WHERE state = 'running' AND lease_owner = ANY($1) RETURNING {task})
+SELECT {t.task}, r.id AS request_id, r.kind, r.ordering_key, r.accepted_at, r.attempt_deadline_s, r.total_deadline_s,
+  r.attributes, r.origin, r.origin_value, r.request
+FROM mine AS t JOIN request AS r ON r.id = t.id;
+
+-- name: renew
+UPDATE task SET lease_until = {now} + $3
+FROM unnest($1::text[], $2::bigint[]) AS given (task_id, fence), request
+WHERE request.task_id = given.task_id AND task.id = request.id AND task.fence = given.fence AND task.state = 'running'
+RETURNING given.task_id, task.cancel_id IS NOT NULL;
+
+-- name: upsert_checkpoints
+INSERT INTO checkpoint (task, epoch, step, input_hash, output, code_version, duration_s)
+SELECT task, epoch, step, input_hash, output, code_version, duration_s
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::json[], $6::text[], $7::float8[]) WITH ORDINALITY
+  AS given (task, epoch, step, input_hash, output, code_version, duration_s, nr)
+ORDER BY nr
+ON CONFLICT (task, epoch, step) DO UPDATE SET input_hash = excluded.input_hash, output = excluded.output,
+  code_version = excluded.code_version, duration_s = excluded.duration_s;
+
+-- name: checkpoints
+SELECT c.step, c.input_hash, c.output, c.code_version, c.duration_s
+FROM request r JOIN task t ON t.id = r.id JOIN checkpoint c ON c.task = t.id AND c.epoch = t.epoch
+WHERE r.task_id = $1 ORDER BY c.id;
+
+-- name: answer
+SELECT data FROM answer WHERE query_id = $1;
+
+-- name: join_relays
+INSERT INTO relay (name, held_until) VALUES ($1, {now} + $2)
+ON CONFLICT (name) DO UPDATE SET held_until = excluded.held_until;
+
+-- name: forget_relays
+DELETE FROM relay WHERE held_until <= {now} - 60;
+
+-- name: count_relays
+SELECT count(*) FROM relay WHERE held_until > {now};
+
+-- name: keep_shards
+UPDATE relay_shard SET held_until = {now} + $2 WHERE holder = $1 AND held_until > {now} RETURNING shard;
+
+-- name: take_shards
+UPDATE relay_shard SET holder = $1, held_until = {now} + $2
+WHERE shard IN (
+  SELECT shard FROM relay_shard WHERE held_until <= {now} ORDER BY shard LIMIT $3 FOR UPDATE SKIP LOCKED)
+RETURNING shard;
+
+-- name: release_shards
+UPDATE relay_shard SET holder = NULL, held_until = 0 WHERE holder = $1 AND shard = ANY($2);
+
+-- name: leave_relays
+WITH gone AS (DELETE FROM relay WHERE name = $1)
+UPDATE relay_shard SET holder = NULL, held_until = 0 WHERE holder = $1;
+
+-- name: unsent
+SELECT o.position, o.event_id, r.task_id, o.type, o.key, o.data, o.created_at, o.sequence, r.attributes, o.shard
+FROM outbox o
+JOIN relay_shard s ON s.shard = o.shard AND s.holder = $1 AND s.held_until > {now}
+LEFT JOIN request r ON r.id = o.task
+ORDER BY o.position LIMIT $2;
+
+-- name: delete_outbox
+DELETE FROM outbox WHERE position = ANY($1);
+
+-- name: park
+WITH present AS (SELECT * FROM outbox WHERE position = $1 FOR UPDATE), kept AS (
+  INSERT INTO parked (position, event_id, task, type, key, data, created_at, sequence, reason, parked_at)
+  SELECT position, event_id, task, type, key, data, created_at, sequence, $5, {now} FROM present
+  ON CONFLICT (position) DO NOTHING)
+UPDATE outbox SET type = $2, key = $3, data = $4 WHERE position IN (SELECT position FROM present);
+
+-- name: view
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority,
+  r.accepted_at, t.updated_at, t.run_at, t.progress
+FROM request r JOIN task t ON t.id = r.id WHERE r.task_id = $1;
+
+-- name: archived_view
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority,
+  r.accepted_at, t.updated_at, t.run_at, t.progress
+FROM request r JOIN archive t ON t.id = r.id WHERE r.task_id = $1;
+
+-- name: views
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority,
+  r.accepted_at, t.updated_at, t.run_at, t.progress
+FROM task t JOIN request r ON r.id = t.id WHERE cardinality($1::text[]) = 0 OR t.state = ANY($1)
+ORDER BY t.id DESC LIMIT $2;
+
+-- name: archived_views
+SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority,
+  r.accepted_at, t.updated_at, t.run_at, t.progress
+FROM archive t JOIN request r ON r.id = t.id WHERE cardinality($1::text[]) = 0 OR t.state = ANY($1)
+ORDER BY t.id DESC LIMIT $2;
+
+-- name: dead_letters
+SELECT data FROM dead_letter WHERE NOT is_closed ORDER BY id DESC LIMIT $1;
+
+-- name: dead_letter
+SELECT data FROM dead_letter WHERE dead_letter_id = $1;
+
+-- name: counts
+SELECT state, count(*) FROM task GROUP BY state;
+
+-- name: sums
+SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letter WHERE NOT is_closed),
+  (SELECT min(rank + priority * $1::float8) FROM task WHERE state = 'available'),
+  (SELECT min(started_at) FROM task WHERE state = 'running'),
+  (SELECT created_at FROM outbox ORDER BY position LIMIT 1), {now};
+
+-- name: archive_tasks
+WITH ended AS (
+  SELECT id FROM task
+  WHERE state IN ('completed', 'failed', 'cancelled', 'rejected', 'expired') AND updated_at <= {now} - $1
+    AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.task = task.id)
+  LIMIT $2 FOR UPDATE SKIP LOCKED),
+gone AS (DELETE FROM task WHERE id IN (SELECT id FROM ended) RETURNING ordering_key, {task}),
+steps AS (DELETE FROM checkpoint WHERE task IN (SELECT id FROM ended))
+INSERT INTO archive (ordering_key, {task}) SELECT ordering_key, {task} FROM gone;
+
+-- name: delete_answers
+DELETE FROM answer WHERE query_id IN (SELECT query_id FROM answer WHERE received_at <= {now} - $1 LIMIT $2);
+
+-- name: delete_commands
+DELETE FROM command WHERE id IN (SELECT id FROM command WHERE NOT is_waiting AND received_at <= {now} - $1 LIMIT $2);
+
+-- name: mentions
+SELECT output::text FROM checkpoint UNION ALL SELECT data::text FROM dead_letter
+UNION ALL SELECT r.attributes::text FROM task t JOIN request r ON r.id = t.id;
