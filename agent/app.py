@@ -75,6 +75,24 @@ def journal_url(settings: Settings) -> str:
     return url
 
 
+async def open_for_reading(settings: Settings) -> Journal:
+    """The journal for looking only, beside a running agent. Raises EnvironmentUnfit where there is none yet."""
+    url = journal_url(settings)
+    store: Journal
+    if url.startswith("sqlite:"):
+        path = sqlite_path(url)
+        if not path.is_file():
+            raise EnvironmentUnfit(
+                f"no journal at {path}",
+                remedy="set BACKWRIGHT_WORKSPACE or BACKWRIGHT_JOURNAL__URL to those of the agent, or start it once",
+            )
+        store = SqliteJournal.open_readonly(path, settings.journal)
+    else:
+        store = PostgresJournal(url, settings.journal)
+    await store.open()
+    return store
+
+
 def sqlite_path(url: str) -> Path:
     """`sqlite:///relative` or `sqlite:////absolute` → path."""
     return Path(url.removeprefix("sqlite:///"))

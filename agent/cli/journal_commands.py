@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.table import Table
@@ -75,7 +75,7 @@ def dead_show(letter: Annotated[str, typer.Argument(help="Id of the dead letter.
 
 def _look(question: Callable[[Journal], Awaitable[T]]) -> T:
     async def ask() -> T:
-        journal: Any = await root.open_for_reading(load_settings())
+        journal = await root.open_for_reading(load_settings())
         try:
             return await question(journal)
         finally:
