@@ -120,8 +120,9 @@ def is_complete(output: Mapping[str, Any] | None) -> bool:
 
 
 def halt_of(outputs: Outputs) -> ErrorReport | None:
-    """The first reason, in the order of the steps' ends, why the task has to end as failed; None while all is well."""
-    for output in outputs.values():
-        if halt := output.get("halt"):
-            return ErrorReport.model_validate(halt)
-    return None
+    """Why the task has to end as failed: the first reason, and the names of others; None while all is well."""
+    halted = [ErrorReport.model_validate(output["halt"]) for output in outputs.values() if "halt" in output]
+    if len(halted) < 2:
+        return halted[0] if halted else None
+    others = ", ".join(error.code for error in halted[1:])
+    return halted[0].model_copy(update={"message": f"{halted[0].message} Failed as well: {others}."})

@@ -153,7 +153,6 @@ def _tools(attempt: Attempt) -> Tools:
 
 def _failure(gate: Gate, found: Evidence) -> ErrorReport:
     read = f" {gate.remedy}" if gate.remedy else ""
+    summary = found.summary.rstrip(". ")
     where = f" Log: {found.log}." if found.log else ""
-    return ErrorReport(
-        kind="gate", code=f"gate.{gate.name}", message=f"{gate.title} failed: {found.summary}.{read}{where}"
-    )
+    return ErrorReport(kind="gate", code=f"gate.{gate.name}", message=f"{gate.title} failed: {summary}.{read}{where}")

@@ -220,6 +220,18 @@ async def test_a_failing_gate_ends_the_task_with_all_evidence(bench: Bench) -> N
     assert not bench.service().exists()
 
 
+async def test_gates_that_failed_together_are_all_named(bench: Bench) -> None:
+    """One round of mending, not one per gate."""
+    bench.suite.failing = {"lint", "tests"}
+    await bench.accept()
+
+    await bench.attempt()
+
+    last = (await bench.statuses())[-1]
+    assert last["message"].startswith("Lint failed: lint fail. Read the log.")
+    assert "gate.tests" in last["message"]
+
+
 async def test_a_failed_gate_stays_failed_after_a_crash(bench: Bench) -> None:
     """The verdict is in the checkpoint: a crash between it and the end is no second chance."""
     bench.suite.failing = {"install"}
