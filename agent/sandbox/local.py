@@ -224,6 +224,7 @@ class LocalRunning:
         self._order = order
         self._tail = Tail(output_bytes)
         self._isolation = ""
+        self._pid = 0
         self._control: asyncio.WriteTransport | None = None
         self._doomed = False
         self._ended: Ended | None = None
@@ -270,6 +271,11 @@ class LocalRunning:
     def isolation(self) -> str:
         """See the port."""
         return self._isolation
+
+    @property
+    def pid(self) -> int:
+        """Of the child itself (not of its guardian); for fault tests that stop and continue it."""
+        return self._pid
 
     @property
     def timed_out(self) -> bool:
@@ -341,7 +347,7 @@ class LocalRunning:
         while line := await lines.readline():
             message = json.loads(line)
             if "started" in message:
-                self._isolation = message["started"]["isolation"]
+                self._isolation, self._pid = message["started"]["isolation"], message["started"]["pid"]
                 self._started.set_result(None)
             elif "failed" in message:
                 reason = f"{self._order['argv'][0]} cannot be started: {message['failed']}"
