@@ -72,7 +72,7 @@ async def hand_over(attempt: Attempt) -> Result:
         )
     except Conflict as conflict:
         return _halted(conflict)
-    _check_folder(attempt, prepared)
+    await _check_folder(attempt, prepared)
     delivered = delivery(attempt, prepared)
     event = Event(TASK_DELIVERED.name, service, delivered.model_dump(mode="json", exclude_none=True))
     output = {"summary": delivered.summary, "path": delivered.service.path, "commit": prepared.main}
@@ -139,13 +139,18 @@ async def _in_scratch(attempt: Attempt, act: Callable[[Path, Path], Awaitable[T]
         await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-def _check_folder(attempt: Attempt, prepared: Prepared) -> None:
-    """What lies in the workspace is what was verified, unless somebody's own edits stand in it."""
+async def _check_folder(attempt: Attempt, prepared: Prepared) -> None:
+    """What lies in the workspace is what was verified, unless somebody's own edits are merged into it.
+
+    Files besides (`.env`, an environment) are not ours to judge.
+    """
     if prepared.is_edited:
         return
     compiled = attempt.outputs["compile"]
     folder = repository.service_folder(attempt.means.workspace, compiled["service"])
-    digest = project_files(folder).digest
+    ours = await stored_files(attempt)
+    lies_there = await asyncio.to_thread(project_files, folder)
+    digest = FileSet({path: file for path, file in lies_there.items() if path in ours}).digest
     if digest != compiled["digest"]:
         raise PermanentError(f"the delivered folder has {digest}, verified was {compiled['digest']}")
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -393,6 +394,70 @@ async def test_what_lies_there_is_what_was_verified(bench: Bench) -> None:
     assert [e["gate"] for e in evidence] == [e["gate"] for e in delivered.data["evidence"]]
     assert delivered.data["start_command"] == "backwright serve services/orders --port 8080"
     assert delivered.data["pending"] == ["Operation shipOrder: an action that no rule can derive"]
+
+
+async def test_a_second_build_of_a_service_moves_it_on_and_leaves_other_files_alone(bench: Bench) -> None:
+    """A `.env` beside the code is no edit; the commit is a child of the first one."""
+    await bench.accept("1")
+    await bench.attempt()
+    await asyncio.to_thread((bench.service() / ".env").write_text, "SECRET=1")
+    bench.compiler.files = {"app/main.py": b"print('more orders')\n"}
+    await bench.accept("2", priority=1)
+
+    outcome = await bench.attempt()
+
+    assert outcome is not None
+    assert outcome.ending is Ending.COMPLETED
+    assert (bench.service() / "app/main.py").read_bytes() == b"print('more orders')\n"
+    assert not (bench.service() / "README.md").exists()
+    assert (bench.service() / ".env").exists()
+    commits = [row.data["service"]["commit"] for row in await bench.events("task.delivered")]
+    assert len(set(commits)) == 2
+
+
+async def test_edits_are_merged_and_the_delivery_says_what_the_evidence_is_about(bench: Bench) -> None:
+    """The numbers were measured on branch generated."""
+    await bench.accept("1")
+    await bench.attempt()
+    await edit(bench.service() / "README.md", "# Orders, by me\n")
+    bench.compiler.files = {**bench.compiler.files, "app/main.py": b"print('more orders')\n"}
+    await bench.accept("2", priority=1)
+
+    await bench.attempt()
+
+    delivered = (await bench.events("task.delivered"))[-1]
+    assert "edits besides the generated code" in delivered.data["pending"][-1]
+    assert (bench.service() / "README.md").read_text() == "# Orders, by me\n"
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["conflict", "not committed"])
+async def test_edits_in_the_way_fail_the_task_and_are_kept(bench: Bench, committed: bool) -> None:
+    """Never overwritten; the status says which file and what to do, and holds the evidence."""
+    await bench.accept("1")
+    await bench.attempt()
+    await edit(bench.service() / "README.md", "# Mine\n", commit=committed)
+    bench.compiler.files = {**bench.compiler.files, "README.md": b"# Theirs\n"}
+    await bench.accept("2", priority=1)
+
+    outcome = await bench.attempt()
+
+    assert outcome is not None
+    assert outcome.ending is Ending.FAILED
+    last = (await bench.statuses())[-1]
+    assert last["error"]["code"] == "delivery.conflict"
+    assert "README.md" in last["message"]
+    assert len(last["evidence"]) == 5
+    assert (bench.service() / "README.md").read_text() == "# Mine\n"
+    assert len(await bench.events("task.delivered")) == 1
+
+
+async def edit(path: Path, text: str, *, commit: bool = True) -> None:
+    """What a person does to a delivered service."""
+    await asyncio.to_thread(path.write_text, text)
+    if commit:
+        identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "safe.directory=*")
+        process = await asyncio.create_subprocess_exec("git", *identity, "commit", "-qam", "mine", cwd=path.parent)
+        assert await process.wait() == 0
 
 
 def test_every_step_has_one_name_and_an_item(bench: Bench) -> None:
