@@ -39,9 +39,12 @@ class _Unit(Generic[T]):
 class GroupCommit:
     """Runs units in one thread. Units may come from any event loop."""
 
-    def __init__(self, connection: sqlite3.Connection, committed: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, committed: Callable[[], None], *, begin: str = "BEGIN IMMEDIATE"
+    ) -> None:
         """`committed` is called from the thread after each transaction that changed something."""
         self._connection = connection
+        self._begin = begin
         self._committed = committed
         self._waiting: deque[_Unit[Any]] = deque()
         self._signal = threading.Condition()
@@ -89,7 +92,7 @@ class GroupCommit:
 
     def _commit(self, units: Sequence[_Unit[Any]]) -> None:
         transaction = Transaction(self._connection)
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(self._begin)
         for unit in units:
             self._perform(unit, transaction)
         self._connection.execute("COMMIT")

@@ -76,10 +76,13 @@ class SqliteJournal:
 
     async def open(self) -> None:
         if self._is_readonly:
-            self._group = GroupCommit(self._connect(), self._wakeups.bump)
+            if not self._path.is_file():
+                raise EnvironmentUnfit(f"there is no journal at {self._path}", remedy="start `backwright run` first")
+            self._group = GroupCommit(self._connect(), self._wakeups.bump, begin="BEGIN")
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._path.with_name(self._path.name + ".lock"))
+        self._path.touch(mode=0o600)  # requests are nobody else's business; -wal and -shm get the same mode
         try:
             connection = self._connect()
             _migrate(connection)
@@ -368,7 +371,9 @@ class SqliteJournal:
         return await self._group.run(work)
 
     def _connect(self) -> sqlite3.Connection:
-        uri = f"{self._path.absolute().as_uri()}{'?mode=ro' if self._is_readonly else ''}"
+        # A reader that may write the folder opens it for writing: WAL needs its -shm file, which a clean stop removes.
+        mode = "rw" if os.access(self._path, os.W_OK) else "ro"
+        uri = f"{self._path.absolute().as_uri()}?mode={mode}"
         try:
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         except sqlite3.Error as error:
