@@ -36,7 +36,7 @@ def embedded_settings(bootstrap_servers: str, base: KafkaSettings | None = None)
         "session_timeout_ms": 6_000,
         "heartbeat_interval_ms": 1_000,
         "rebalance_timeout_ms": 6_000,
-        "fetch_max_wait_ms": 20,
+        "fetch_max_wait_ms": 10,
     }
     return (base or KafkaSettings.model_validate({})).model_copy(update=changes)
 

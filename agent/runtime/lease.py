@@ -40,7 +40,13 @@ class Lease:
     deadline: float  # monotonic; no renewal after it
     on_stop: Callable[[Stop], None]
     renewed_at: float  # monotonic, before the last successful renewal was sent
+    self_stop_s: float
     told: set[Stop] = field(default_factory=set)
+
+    def has_run_out(self, now: float) -> bool:
+        """Whether its holder must stop. Never renewed after that, even if nobody else has claimed the task: its
+        children are dead by now, and what they seem to have answered is not true."""
+        return now - self.renewed_at > self.self_stop_s
 
 
 class LeaseKeeper:
@@ -109,13 +115,16 @@ class LeaseKeeper:
         now = self._clock.monotonic()
         with self._lock:
             leases = list(self._leases.values())
+        self._end_overdue(leases, now)
         silent = now - self._heard_at > SILENCE_LIMIT_S
         renewable = [lease for lease in leases if now < lease.deadline and Stop.LEASE_LOST not in lease.told]
         if renewable and not silent:
             await self._renew(renewable, sent_at=now)
-        now = self._clock.monotonic()
+        self._end_overdue(leases, self._clock.monotonic())
+
+    def _end_overdue(self, leases: list[Lease], now: float) -> None:
         for lease in leases:
-            if now - lease.renewed_at > self._settings.self_stop_s:
+            if lease.has_run_out(now):
                 self._tell(lease, Stop.LEASE_LOST, "lease.ran_out")
 
     async def _renew(self, leases: list[Lease], *, sent_at: float) -> None:
@@ -153,7 +162,7 @@ class LeaseKeeper:
 
     def _move_leash(self, lease: Lease) -> None:
         """Children live until our self-stop, counted from the last renewal: before anybody else may claim."""
-        deadline = lease.renewed_at + self._settings.self_stop_s
+        deadline = lease.renewed_at + lease.self_stop_s
         temporary = lease.leash.with_suffix(".next")
         try:
             temporary.write_text(f"{deadline:.3f}\n", encoding="ascii")

@@ -10,6 +10,7 @@ from agent.clock import Clock
 from agent.errors import Fenced, TransientError
 from agent.journal.port import Checkpoint, Claim, Event, Finish, Journal
 from agent.runtime.crashpoints import crash_point
+from agent.runtime.lease import Lease
 from agent.runtime.verdict import backoff_s
 from agent.sandbox.port import Leash
 from contracts.envelope import TASK_STATUS
@@ -22,12 +23,13 @@ RETRY_BASE_S, RETRY_CAP_S = 0.1, 2.0
 class AttemptLedger:
     """The fenced hand of one attempt (agent.pipeline.port.Ledger)."""
 
-    def __init__(self, claim: Claim, journal: Journal, clock: Clock, folder: Path, leash: Path) -> None:
-        self._claim = claim
+    def __init__(self, lease: Lease, journal: Journal, clock: Clock, folder: Path) -> None:
+        self._lease = lease
+        self._claim = lease.claim
         self._journal = journal
         self._clock = clock
         self._folder = folder
-        self._leash = Leash(leash)
+        self._leash = Leash(lease.leash)
         self.closed = False
         self.last_step: str | None = None
         self.resumed_steps = 0
@@ -85,7 +87,8 @@ class AttemptLedger:
         """Wait out an outage of a store; the lease bounds it, for the keeper closes this ledger."""
         tries = 0
         while True:
-            if self.closed:
+            # Asked here and not only by the keeper: after a SIGSTOP this loop may wake up before the keeper does.
+            if self.closed or self._lease.has_run_out(self._clock.monotonic()):
                 raise Fenced("the lease is lost")
             try:
                 return await call()

@@ -207,13 +207,13 @@ class Worker:
         means = self._means
         folder = means.folder / claim.task_id / str(claim.fence)
         leash = means.folder / LEASHES / f"{claim.task_id}.{claim.fence}"
-        ledger = AttemptLedger(claim, means.journal, means.clock, folder, leash)
         limit_s = self._attempt_limit_s(claim)
 
         def stop(reason: Stop) -> None:
             running.stop(reason)
 
-        lease = Lease(claim, leash, sent_at + limit_s + DEADLINE_GRACE_S, stop, sent_at)
+        lease = Lease(claim, leash, sent_at + limit_s + DEADLINE_GRACE_S, stop, sent_at, means.settings.self_stop_s)
+        ledger = AttemptLedger(lease, means.journal, means.clock, folder)
         running = Running(claim, lease, ledger, time.monotonic())
         self._running[claim.task_id] = running
         self.keeper.hold(running.lease)

@@ -63,7 +63,7 @@ class AgentProcess:
             "BACKWRIGHT_KAFKA__SESSION_TIMEOUT_MS": "6000",
             "BACKWRIGHT_KAFKA__HEARTBEAT_INTERVAL_MS": "1000",
             "BACKWRIGHT_KAFKA__REBALANCE_TIMEOUT_MS": "6000",
-            "BACKWRIGHT_KAFKA__FETCH_MAX_WAIT_MS": "20",
+            "BACKWRIGHT_KAFKA__FETCH_MAX_WAIT_MS": "10",
             "BACKWRIGHT_HTTP__PORT": "0",
             "BACKWRIGHT_TELEMETRY__LOG_LEVEL": "info",
             **(environment or {}),

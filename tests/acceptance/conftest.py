@@ -1,0 +1,40 @@
+"""A broker, an agent as a process on it, and a stranger who watches what is published."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from agent.bus.embedded import EmbeddedBroker, embedded_settings
+from agent.bus.kafka import KafkaBus
+from agent.testing.process import AgentProcess
+from agent.testing.watcher import Watcher
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[str]:
+    """Bootstrap servers of an embedded broker of this test's own."""
+    async with EmbeddedBroker() as servers:
+        yield servers
+
+
+@pytest.fixture
+async def watcher(servers: str) -> AsyncIterator[Watcher]:
+    """Publishes requests, reads everything back."""
+    async with Watcher(KafkaBus(embedded_settings(servers))) as watcher:
+        yield watcher
+
+
+@pytest.fixture
+async def agents(servers: str, tmp_path: Path) -> AsyncIterator[Callable[..., AgentProcess]]:
+    """Makes agents on one workspace; ends what a test left."""
+    made: list[AgentProcess] = []
+
+    def make(*, name: str = "agent", workspace: Path = tmp_path / "workspace", **environment: str) -> AgentProcess:
+        agent = AgentProcess(workspace, servers, environment=environment, name=name)
+        made.append(agent)
+        return agent
+
+    yield make
+    for agent in made:
+        await agent.__aexit__(None, None, None)
