@@ -5,8 +5,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+import contracts
 from agent.journal.port import Ending, NewAnswer
 from agent.pipeline.phase import Step
 from agent.pipeline.verify import Floor
@@ -14,6 +16,7 @@ from agent.settings import GateSettings
 from contracts.status import Diagnostic, TaskStatus
 from tests.unit.pipeline.support import Bench
 
+SCHEMAS = Path(contracts.__file__).parent / "schemas"
 FAULT = Diagnostic(pointer="/paths", code="openapi.no_paths", severity="error", message="no paths", remedy="add one")
 
 
@@ -46,6 +49,18 @@ async def test_sequences_are_gapless_and_statuses_fit_the_contract(bench: Bench)
     for row in rows:
         TaskStatus.model_validate(row.data)
         assert {"agent", "status", "phase", "completed", "pending"} <= row.data.keys()
+
+
+@pytest.mark.parametrize("failing", [set(), {"lint"}], ids=["delivered", "failed"])
+async def test_everything_that_is_published_fits_the_closed_schemas(bench: Bench, failing: set[str]) -> None:
+    """Strangers validate against the committed files."""
+    bench.suite.failing = failing
+    await bench.accept()
+    await bench.attempt()
+
+    for row in await bench.events():
+        schema = json.loads((SCHEMAS / f"{row.type}.json").read_text())
+        jsonschema.Draft202012Validator(schema).validate(dict(row.data))
 
 
 async def test_completed_and_pending_are_one_constant_catalogue(bench: Bench) -> None:
