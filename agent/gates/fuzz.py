@@ -61,15 +61,29 @@ async def _run(trial: Trial, service: LiveService) -> tuple[bool, int, str]:
 
 
 def fuzz_environment(service: LiveService) -> dict[str, str]:
-    """What the woven configuration refers to: `${SERVICE_FUZZ_<n>}` is the credential of the n-th security scheme."""
+    """What the woven configuration refers to, by the number of the security scheme in the manifest.
+
+    `SERVICE_FUZZ_<n>`: the bare credential (`user:password` for basic); `…_USERNAME`, `…_PASSWORD` for basic.
+    """
     variables = {}
     for number, scheme in enumerate(service.facts.get("security_schemes", ())):
         proof = service.credentials.schemes.get(scheme["name"])
-        if proof is not None:
-            variables[f"SERVICE_FUZZ_{number}"] = next(
-                iter({**proof.headers, **proof.query, **proof.cookies}.values()), ""
-            )
+        carried = {**proof.headers, **proof.query, **proof.cookies} if proof else {}
+        for value in list(carried.values())[:1]:
+            variables |= {f"SERVICE_FUZZ_{number}{part}": text for part, text in bare(value, scheme["kind"]).items()}
     return variables
+
+
+def bare(carried: str, kind: str) -> dict[str, str]:
+    """A credential as Schemathesis' configuration wants it, from what a request carries."""
+    if kind == "api_key":
+        return {"": carried}
+    credential = carried.partition(" ")[2]
+    if kind != "basic":
+        return {"": credential}
+    decoded = base64.b64decode(credential).decode()
+    user, _, password = decoded.partition(":")
+    return {"": decoded, "_USERNAME": user, "_PASSWORD": password}
 
 
 async def _judge(

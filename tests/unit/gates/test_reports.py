@@ -6,7 +6,7 @@ import pytest
 
 from agent.gates.container import base_images
 from agent.gates.environment import pins
-from agent.gates.fuzz import case_failures, curl, run_report
+from agent.gates.fuzz import bare, case_failures, curl, run_report
 from agent.gates.live import Credentials, NotReady
 from agent.gates.static import bandit_report, lint_findings, type_errors
 from agent.gates.tests import coverage_figures, pytest_counts
@@ -195,3 +195,16 @@ def test_base_images_of_a_dockerfile() -> None:
     )
 
     assert base_images(dockerfile) == ["python:3.12-slim", "debian:12"]
+
+
+@pytest.mark.parametrize(
+    ("carried", "kind", "expected"),
+    [
+        ("k3y", "api_key", {"": "k3y"}),
+        ("Bearer a.b.c", "bearer", {"": "a.b.c"}),
+        ("Basic ZGV2OnA6dw==", "basic", {"": "dev:p:w", "_USERNAME": "dev", "_PASSWORD": "p:w"}),
+    ],
+)
+def test_credentials_are_handed_to_the_fuzzer_bare(carried: str, kind: str, expected: dict[str, str]) -> None:
+    """The tool adds `Bearer` and encodes basic itself."""
+    assert bare(carried, kind) == expected
