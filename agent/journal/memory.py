@@ -79,7 +79,10 @@ class MemoryJournal:
         self._lock = threading.RLock()  # the lease's renewal may come from a thread of its own
 
     async def open(self) -> None:
-        return None
+        """Opened again, it is the twin of a file that a new process opens: all leases are released."""
+        with self._lock:
+            for row in self._in(State.RUNNING):
+                self._store(row, lifecycle.crash(row, self._clock.now()))
 
     async def close(self) -> None:
         return None
