@@ -132,6 +132,14 @@ class Place(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """A path parameter that is a plain column (no resource of that name exists): equal on read, set on create."""
+
+    parameter: str
+    property: str
+
+
+@dataclass(frozen=True, slots=True)
 class PathKey:
     """A path parameter that picks a row: `resource`.`property` equals `parameter`. For a parent: must exist, else 404."""
 
@@ -140,6 +148,7 @@ class PathKey:
     property: str
     # The reference of `resource` that must lead to the ancestor before this one; None for the first of a path.
     via: str | None = None
+    scopes: tuple[Scope, ...] = ()  # further columns of `resource` that must equal path parameters
 
 
 class FilterOperator(StrEnum):
@@ -283,14 +292,6 @@ class Body:
     shape: Shape | None = None
     many: bool = False  # an array of entities; `unwrap` then holds within each element
     other_media_types: tuple[str, ...] = ()  # declared, but answered with 415 (XML, forms)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """A path parameter that is a plain column (no resource of that name exists): equal on read, set on create."""
-
-    parameter: str
-    property: str
 
 
 @dataclass(frozen=True, slots=True)
