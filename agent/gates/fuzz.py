@@ -65,7 +65,7 @@ def fuzz_environment(service: LiveService) -> dict[str, str]:
 
     `SERVICE_FUZZ_<n>`: the bare credential (`user:password` for basic); `…_USERNAME`, `…_PASSWORD` for basic.
     """
-    variables = {}
+    variables: dict[str, str] = {}
     for number, scheme in enumerate(service.facts.get("security_schemes", ())):
         proof = service.credentials.schemes.get(scheme["name"])
         carried = {**proof.headers, **proof.query, **proof.cookies} if proof else {}
@@ -76,12 +76,13 @@ def fuzz_environment(service: LiveService) -> dict[str, str]:
 
 def bare(carried: str, kind: str) -> dict[str, str]:
     """A credential as Schemathesis' configuration wants it, from what a request carries."""
-    if kind == "api_key":
-        return {"": carried}
-    credential = carried.partition(" ")[2]
+    credential = carried if kind == "api_key" else carried.partition(" ")[2]
     if kind != "basic":
         return {"": credential}
-    decoded = base64.b64decode(credential).decode()
+    try:
+        decoded = base64.b64decode(credential).decode()
+    except ValueError:
+        return {"": credential}
     user, _, password = decoded.partition(":")
     return {"": decoded, "_USERNAME": user, "_PASSWORD": password}
 

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-import httpx
-
-from agent.gates.catalogue import Connection, NotMultipliable, foreign_keys, multiply, row_count
-from agent.gates.live import LiveService, NotReady, client, fetch, live_service
+from agent.gates.catalogue import NotMultipliable, multiply, row_count
+from agent.gates.live import LiveService, NotReady, fetch, live_service
 from agent.gates.requests import Request, operation_request
-from agent.gates.seed import DERIVED, Planter, derived, path_query, shown
+from agent.gates.seed import DERIVED, Planter, derived, path_query, planting, shown
 from agent.gates.trial import Trial, last_line, measured
 from agent.gates.vary import varied_bodies
 from contracts.delivery import Evidence
@@ -49,10 +46,11 @@ async def check(trial: Trial) -> Evidence:
     threshold = trial.tools.settings.load_p95_max_ms
     try:
         async with live_service(trial) as service:
-            filled = await fill_largest(service, trial.tools.settings.load_rows)
-            if filled.table is None and filled.passed_over:
-                return await trial.skipped("no table could be filled", details=filled.details())
-            routes, left_out = await rehearsed(trial, service)
+            async with planting(service) as planter:
+                filled = await fill_largest(planter, trial.tools.settings.load_rows)
+                if filled.table is None and filled.passed_over:
+                    return await trial.skipped("no table could be filled", details=filled.details())
+                routes, left_out = await rehearsed(trial, planter)
             if not routes:
                 return await trial.skipped("no derived operation could be called", details={"left_out": left_out})
             trial.tools.progress(f"load: {filled.rows} rows in {filled.table or 'no table'}, {len(routes)} operations")
@@ -128,29 +126,21 @@ class Filled:
         }
 
 
-async def fill_largest(service: LiveService, rows: int) -> Filled:
-    """Seed every resource, then make one table large: the one with most of get, list, create that can be copied."""
-    connection = await asyncpg.connect(service.dsn)
+async def fill_largest(planter: Planter, rows: int) -> Filled:
+    """Make one table large: the one with most of get, list, create that can be copied."""
     reasons: list[str] = []
-    try:
-        async with client() as http:
-            planter = Planter(service, http, connection, await foreign_keys(connection))
-            for name in planter.resources:
-                await planter.plant(name)
-        for name in candidates(service.facts):
-            table = planter.resources[name]["table"]
-            if planter.rows.get(name) is None:
-                reasons.append(f"no row of {name} could be made")
-                continue
-            try:
-                await multiply(connection, table, max(0, rows - await row_count(connection, table)))
-            except NotMultipliable as exc:
-                reasons.append(str(exc))
-                continue
-            return Filled(name, table, await row_count(connection, table), reasons, planter.refused)
-        return Filled(None, None, 0, reasons, planter.refused)
-    finally:
-        await connection.close()
+    for name in candidates(planter.service.facts):
+        table = planter.resources[name]["table"]
+        if planter.rows.get(name) is None:
+            reasons.append(f"no row of {name} could be made")
+            continue
+        try:
+            await multiply(planter.connection, table, max(0, rows - await row_count(planter.connection, table)))
+        except NotMultipliable as exc:
+            reasons.append(str(exc))
+            continue
+        return Filled(name, table, await row_count(planter.connection, table), reasons, planter.refused)
+    return Filled(None, None, 0, reasons, planter.refused)
 
 
 def candidates(facts: Mapping[str, Any]) -> list[str]:
@@ -163,32 +153,24 @@ def candidates(facts: Mapping[str, Any]) -> list[str]:
     return [r["name"] for r in ranked if kinds[r["name"]]]
 
 
-async def rehearsed(trial: Trial, service: LiveService) -> tuple[list[Route], dict[str, str]]:
+async def rehearsed(trial: Trial, planter: Planter) -> tuple[list[Route], dict[str, str]]:
     """Routes whose first requests are answered well; what is left out of the mix, and why.
 
     Refusals (4xx) mean that we cannot make a valid request from the manifest alone; a 5xx stays in and will count.
     """
     routes: list[Route] = []
     left_out: dict[str, str] = {}
-    connection = await asyncpg.connect(service.dsn)
-    try:
-        async with client() as http:
-            planter = Planter(service, http, connection, await foreign_keys(connection))
-            for operation in derived(service.facts, *WEIGHTS):
-                requests = await route_requests(trial, planter, operation)
-                if not requests:
-                    left_out[operation["id"]] = "no row to ask for"
-                    continue
-                refused = [
-                    s for r in requests[:2] if (s := await _rehearse(http, service, r)) is not None and 300 <= s < 500
-                ]
-                if refused:
-                    left_out[operation["id"]] = f"a request made from the manifest was answered {refused[0]}"
-                else:
-                    spare = requests[2:] if operation["action"] == "create" else requests
-                    routes.append(Route(operation["action"], operation["id"], operation["resource"], spare))
-    finally:
-        await connection.close()
+    for operation in derived(planter.service.facts, *WEIGHTS):
+        requests = await route_requests(trial, planter, operation)
+        answers = [await _rehearse(planter, request) for request in requests[:2]]
+        refused = [status for status in answers if status is not None and 300 <= status < 500]
+        if not requests:
+            left_out[operation["id"]] = "no row to ask for"
+        elif refused:
+            left_out[operation["id"]] = f"a request made from the manifest was answered {refused[0]}"
+        else:
+            spare = requests[2:] if operation["action"] == "create" else requests
+            routes.append(Route(operation["action"], operation["id"], operation["resource"], spare))
     return routes, left_out
 
 
@@ -206,7 +188,7 @@ async def route_requests(trial: Trial, planter: Planter, operation: Mapping[str,
             "body": request.body,
         }
 
-    paths = await real_paths(planter.connection, planter, operation)
+    paths = await real_paths(planter, operation)
     if not paths:
         return []
     if operation["action"] != "create":
@@ -221,20 +203,19 @@ async def route_requests(trial: Trial, planter: Planter, operation: Mapping[str,
     ]
 
 
-async def real_paths(connection: Connection, planter: Planter, operation: Mapping[str, Any]) -> list[dict[str, str]]:
+async def real_paths(planter: Planter, operation: Mapping[str, Any]) -> list[dict[str, str]]:
     """Path parameters of rows that exist; [{}] for a path without keys, [] where there is no such row."""
     names = [key["parameter"] for key in operation.get("path_keys", ())]
     if not names:
         return [{}]
     query = path_query(operation, planter.resources, planter.keys)
-    rows = await connection.fetch(query, TARGETS) if query else []
+    rows = await planter.connection.fetch(query, TARGETS) if query else []
     return [dict(zip(names, map(shown, row.values()), strict=True)) for row in rows if None not in row.values()]
 
 
-async def _rehearse(http: httpx.AsyncClient, service: LiveService, request: Mapping[str, Any]) -> int | None:
-    answer = await fetch(
-        http, request["method"], service.url + request["target"], headers=request["headers"], content=request["body"]
-    )
+async def _rehearse(planter: Planter, request: Mapping[str, Any]) -> int | None:
+    url = planter.service.url + request["target"]
+    answer = await fetch(planter.http, request["method"], url, headers=request["headers"], content=request["body"])
     return None if answer is None else answer.status_code
 
 

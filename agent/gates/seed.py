@@ -7,7 +7,8 @@ a gate that needs a row says that it has none.
 import copy
 import decimal
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ import asyncpg
 import httpx
 
 from agent.gates.catalogue import Connection, ForeignKey, foreign_keys, quoted
-from agent.gates.live import LiveService, client, fetch
+from agent.gates.live import LiveService, NotReady, client, fetch
 from agent.gates.requests import operation_request
 
 DERIVED = ("derived", "declared")
@@ -107,17 +108,27 @@ class Planter:
         return None if row is None else dict(row)
 
 
-async def plant_all(service: LiveService) -> dict[str, str]:
-    """One row of each resource; what was refused, by operation. Raises asyncpg's errors never for a missing table."""
-    connection = await asyncpg.connect(service.dsn)
+@asynccontextmanager
+async def planting(service: LiveService) -> AsyncIterator[Planter]:
+    """A planter with one row of each resource planted. Raises NotReady when the database is not what the manifest says."""
     try:
-        async with client() as http:
-            planter = Planter(service, http, connection, await foreign_keys(connection))
-            for name in planter.resources:
-                await planter.plant(name)
-            return planter.refused
-    finally:
-        await connection.close()
+        connection = await asyncpg.connect(service.dsn)
+        try:
+            async with client() as http:
+                planter = Planter(service, http, connection, await foreign_keys(connection))
+                for name in planter.resources:
+                    await planter.plant(name)
+                yield planter
+        finally:
+            await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+        raise NotReady(f"the database does not hold what the manifest says: {type(exc).__name__}") from exc
+
+
+async def plant_all(service: LiveService) -> dict[str, str]:
+    """One row of each resource; what was refused, by operation. Raises NotReady."""
+    async with planting(service) as planter:
+        return planter.refused
 
 
 def derived(facts: Mapping[str, Any], *actions: str) -> list[Mapping[str, Any]]:
