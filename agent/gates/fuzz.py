@@ -63,7 +63,7 @@ async def _run(trial: Trial, service: LiveService) -> tuple[bool, int, str]:
 def fuzz_environment(service: LiveService) -> dict[str, str]:
     """What the woven configuration refers to, by the number of the security scheme in the manifest.
 
-    `SERVICE_FUZZ_<n>`: the bare credential (`user:password` for basic); `…_USERNAME`, `…_PASSWORD` for basic.
+    `SERVICE_FUZZ_<n>`: the bare credential (`user:password` for basic); `…_USERNAME`, `…_PASSWORD` for basic; `…_TOKEN` for bearer.
     """
     variables: dict[str, str] = {}
     for number, scheme in enumerate(service.facts.get("security_schemes", ())):
@@ -77,6 +77,8 @@ def fuzz_environment(service: LiveService) -> dict[str, str]:
 def bare(carried: str, kind: str) -> dict[str, str]:
     """A credential as Schemathesis' configuration wants it, from what a request carries."""
     credential = carried if kind == "api_key" else carried.partition(" ")[2]
+    if kind == "bearer":
+        return {"": credential, "_TOKEN": credential}
     if kind != "basic":
         return {"": credential}
     try:

@@ -201,7 +201,7 @@ def test_base_images_of_a_dockerfile() -> None:
     ("carried", "kind", "expected"),
     [
         ("k3y", "api_key", {"": "k3y"}),
-        ("Bearer a.b.c", "bearer", {"": "a.b.c"}),
+        ("Bearer a.b.c", "bearer", {"": "a.b.c", "_TOKEN": "a.b.c"}),
         ("Basic ZGV2OnA6dw==", "basic", {"": "dev:p:w", "_USERNAME": "dev", "_PASSWORD": "p:w"}),
     ],
 )
