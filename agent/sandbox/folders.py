@@ -55,7 +55,7 @@ def remove_tree(path: Path) -> None:
     user's anyway; root needs no permission.
     """
 
-    def open_up(function: Callable[..., Any], name: str, _fault: object) -> None:
+    def make_removable(function: Callable[..., Any], name: str, _fault: object) -> None:
         target = Path(name)
         try:
             target.parent.chmod(stat.S_IRWXU)
@@ -68,7 +68,7 @@ def remove_tree(path: Path) -> None:
             return
 
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=os.geteuid() == 0, onerror=open_up)
+        shutil.rmtree(path, ignore_errors=os.geteuid() == 0, onerror=make_removable)
 
 
 def give(folder: Path, uid: int, gid: int) -> None:
@@ -77,6 +77,23 @@ def give(folder: Path, uid: int, gid: int) -> None:
         os.fchown(descriptor, uid, gid)
         for name in (*folders, *files):
             os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def open_up(tree: Path) -> None:
+    """Let everybody read a tree that we have just copied, and execute in it what its owner may."""
+    for folder, _folders, files in os.walk(tree):
+        Path(folder).chmod(0o755)
+        for path in (Path(folder) / name for name in files):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def make_passable(folder: Path) -> None:
+    """Make a folder with its parents; those that are new may be gone through by everybody, whatever our umask is."""
+    if not folder.is_dir():
+        make_passable(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
 
 
 def _is_abandoned(path: Path) -> bool:

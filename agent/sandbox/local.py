@@ -12,6 +12,7 @@ import signal
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, TypeVar
 from agent.errors import EnvironmentUnfit
 from agent.sandbox import environment
 from agent.sandbox.accounts import Account, choose, find_interpreter
-from agent.sandbox.folders import Base, give, remove_tree, sweep
+from agent.sandbox.folders import Base, give, make_passable, open_up, remove_tree, sweep
 from agent.sandbox.port import Command, Completed, Leash
 from agent.settings import SandboxSettings
 
@@ -46,6 +47,7 @@ class LocalSandbox:
         self._own_environment = dict(os.environ if own_environment is None else own_environment)
         self._wanted_package_cache = package_cache
         self._base: Base | None = None
+        self._making = threading.RLock()
 
     async def run(self, command: Command, *, leash: Leash) -> Completed:
         """See the port."""
@@ -119,14 +121,14 @@ class LocalSandbox:
         """See the port."""
         if self.account.reaches(folder):
             return folder
-        copies = self.base / "copies"
-        copy = copies / folder.name
-        if not copy.exists():
-            fresh = copies / f".{folder.name}-{secrets.token_hex(4)}"
-            copies.mkdir(mode=0o755, exist_ok=True)
-            shutil.copytree(folder, fresh)
-            fresh.rename(copy)
-        return copy
+        with self._making:
+            copy = self._folder("copies") / folder.name
+            if not copy.exists():
+                fresh = copy.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+                shutil.copytree(folder, fresh)
+                open_up(fresh)
+                fresh.rename(copy)
+            return copy
 
     @functools.cached_property
     def account(self) -> Account:
@@ -136,17 +138,19 @@ class LocalSandbox:
     @property
     def base(self) -> Path:
         """Below it lie homes, scratch folders and copied tools; gone when this process ends, however it ends."""
-        if self._base is None:
-            sweep()
-            self._base = Base(others_pass=self.account.uid is not None)
-        return self._base.path
+        with self._making:  # children are ordered from several threads
+            if self._base is None:
+                sweep()
+                self._base = Base(others_pass=self.account.uid is not None)
+            return self._base.path
 
     @functools.cached_property
     def package_cache(self) -> Path:
         """The package cache, made and owned by the account; elsewhere if the account cannot come to the wanted one."""
         for folder in (self._wanted_package_cache.absolute(), Path("/var/cache/backwright/packages")):
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_passable(folder.parent)
+                folder.mkdir(exist_ok=True)
             except OSError:
                 continue
             if self.account.uid is None or self.account.reaches(folder.parent, access=os.X_OK):
@@ -196,16 +200,20 @@ class LocalSandbox:
         }
 
     def _copy_of(self, executable: Path) -> Path:
-        folder = self.base / "tools"
-        folder.mkdir(mode=0o755, exist_ok=True)
-        folder.chmod(0o755)
-        copy = folder / executable.name
-        if not copy.exists():
-            fresh = folder / f".{executable.name}-{secrets.token_hex(4)}"
-            shutil.copyfile(executable, fresh)
-            fresh.chmod(0o755)
-            fresh.replace(copy)
-        return copy
+        with self._making:
+            copy = self._folder("tools") / executable.name
+            if not copy.exists():
+                fresh = copy.with_name(f".{executable.name}-{secrets.token_hex(4)}")
+                shutil.copyfile(executable, fresh)
+                fresh.chmod(0o755)
+                fresh.replace(copy)
+            return copy
+
+    def _folder(self, name: str) -> Path:
+        folder = self.base / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # whatever our umask is
+        return folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
+
+import structlog
 
 from agent.errors import EnvironmentUnfit
 from agent.sandbox.port import Leash
 from agent.services import databases
 from agent.services.port import Database, PostgreSQL
+
+log = structlog.get_logger()
 
 
 class ExternalPostgres:
@@ -51,4 +54,4 @@ class _Server:
             try:
                 await databases.drop(self._dsn, database)
             except EnvironmentUnfit as fault:
-                logging.getLogger(__name__).warning("database.left_behind", extra={"reason": str(fault)})
+                log.warning("database.left_behind", reason=str(fault))

@@ -68,5 +68,7 @@ class Victim:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        if self.said.startswith("running "):  # where no guardian was left, a later agent sweeps; a test does not wait for it
+        if self.said.startswith(
+            "running "
+        ):  # where no guardian was left, a later agent sweeps; a test does not wait for it
             shutil.rmtree(self.said.removeprefix("running "), ignore_errors=True)

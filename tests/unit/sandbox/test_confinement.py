@@ -241,6 +241,33 @@ async def test_what_lies_below_a_closed_folder_is_copied(sandbox: LocalSandbox, 
 
 
 @needs_root
+async def test_tools_and_copies_can_be_used_whatever_our_umask_is(
+    sandbox: LocalSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A careful root has umask 077, and an environment below a closed folder."""
+    closed = tmp_path / "closed"
+    (closed / "package/inner").mkdir(parents=True)
+    shutil.copy("/bin/true", closed / "package/inner/true")
+    shutil.copy("/bin/true", closed / "uv")
+    closed.chmod(0o700)
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(closed))
+    before = os.umask(0o077)
+
+    try:
+        tool, package = (
+            sandbox.tool("uv"),
+            await asyncio.gather(*(asyncio.to_thread(sandbox.readable, closed / "package") for _ in range(3))),
+        )
+    finally:
+        os.umask(before)
+
+    assert not tool.is_relative_to(closed)
+    assert len(set(package)) == 1
+    assert (await run(sandbox, str(tool))).exit_code == 0
+    assert (await run(sandbox, str(package[0] / "inner/true"))).exit_code == 0
+
+
+@needs_root
 def test_share_refuses_a_folder_that_the_user_cannot_come_to(sandbox: LocalSandbox) -> None:
     """Said at once instead of as a riddle in a child's output."""
     with tempfile.TemporaryDirectory() as closed:  # 0700
