@@ -23,6 +23,7 @@ from agent.services.port import Database
 HOST = "127.0.0.1"
 STOP_GRACE_S = 10.0
 POLL_S = 0.05
+PORT_ATTEMPTS = 3
 BODY_BYTES = 16 * 1024**2
 GATE_S = 3600.0  # a service that a gate looks at never lives longer
 SERVE_S = 30 * 86_400.0
@@ -101,7 +102,6 @@ class LiveService:
     running: Running
     facts: Mapping[str, Any]
     document: Any  # openapi.json of the delivery
-    environment: Mapping[str, str]
 
     def path(self, name: str) -> str:
         """Path of `live`, `ready`, `metrics` or `document`."""
@@ -128,33 +128,52 @@ async def live_service(
     async with tools.databases.server(leash=tools.leash) as server:
         database = await server.database()
         accepted = await prepared(trial, database, credentials)
-        environment = {
-            "SERVICE_DATABASE_URL": database.dsn,
-            "SERVICE_HOST": HOST,
-            "SERVICE_PORT": str(port or free_port()),
-            **accepted.environment,
-        }
-        started = tools.clock.monotonic()
-        running = await trial.start(trial.runtime.python, "-m", "app", environment=environment, time_s=time_s)
+        environment = {"SERVICE_DATABASE_URL": database.dsn, "SERVICE_HOST": HOST, **accepted.environment}
+        running, port, ready_s = await _started(trial, environment, port=port, time_s=time_s)
         try:
-            url = f"http://{HOST}:{environment['SERVICE_PORT']}"
-            await until_ready(trial, running, url + well_known(trial.subject.facts, "ready"))
             yield LiveService(
-                url=url,
-                port=int(environment["SERVICE_PORT"]),
+                url=f"http://{HOST}:{port}",
+                port=port,
                 base_path=str(trial.subject.facts.get("base_path", "")).rstrip("/"),
                 dsn=database.dsn,
                 credentials=accepted,
-                ready_s=round(tools.clock.monotonic() - started, 3),
+                ready_s=ready_s,
                 postgresql=database.version,
                 running=running,
                 facts=trial.subject.facts,
                 document=delivered_document(trial),
-                environment=environment,
             )
         finally:
             await running.stop(grace_s=STOP_GRACE_S)
             trial.note(f"output of the service:\n{running.output().rstrip()}")
+
+
+async def _started(
+    trial: Trial, environment: Mapping[str, str], *, port: int, time_s: float
+) -> tuple[Running, int, float]:
+    """(process, port, seconds to ready). A free port may be taken before the service binds it: then another one."""
+    clock = trial.tools.clock
+    for attempt in range(PORT_ATTEMPTS):
+        chosen = free_port(port)
+        began = clock.monotonic()
+        running = await trial.start(
+            trial.runtime.python, "-m", "app", environment={**environment, "SERVICE_PORT": str(chosen)}, time_s=time_s
+        )
+        try:
+            await until_ready(trial, running, f"http://{HOST}:{chosen}{well_known(trial.subject.facts, 'ready')}")
+        except BaseException as exc:
+            await running.stop(grace_s=STOP_GRACE_S)
+            trial.note(f"output of the service:\n{running.output().rstrip()}")
+            taken = isinstance(exc, NotReady) and "address already in use" in running.output().lower()
+            if not taken:
+                raise
+            if port or attempt == PORT_ATTEMPTS - 1:
+                raise EnvironmentUnfit(
+                    f"port {chosen} on {HOST} is in use", remedy="choose another port, or close what uses it"
+                ) from exc
+        else:
+            return running, chosen, round(clock.monotonic() - began, 3)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def delivered_document(trial: Trial) -> Any:
@@ -250,14 +269,19 @@ async def fetch(http: httpx.AsyncClient, method: str, url: str, **options: Any) 
         return None
 
 
-def free_port() -> int:
-    """A TCP port that was free a moment ago. Raises EnvironmentUnfit when there is none."""
+def free_port(wanted: int = 0) -> int:
+    """`wanted`, or a TCP port that was free a moment ago. Raises EnvironmentUnfit when it is taken or there is none.
+
+    Asked before the start: whoever holds the port could answer our ready check in the service's place.
+    """
     try:
         with socket.socket() as probe:
-            probe.bind((HOST, 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, wanted))
             return int(probe.getsockname()[1])
     except OSError as exc:
-        raise EnvironmentUnfit(f"no free port on {HOST}: {exc}", remedy="close other programs") from exc
+        what = f"port {wanted} on {HOST} cannot be used" if wanted else f"no free port on {HOST}"
+        raise EnvironmentUnfit(f"{what}: {exc.strerror}", remedy="choose another port, or close what uses it") from exc
 
 
 async def serve(

@@ -1,14 +1,16 @@
 """Valid requests from the manifest and the document; rows from PostgreSQL's catalogue."""
 
+import socket
 from typing import Any
 
 import httpx
 import pytest
 
+from agent.errors import EnvironmentUnfit
 from agent.gates.catalogue import Column, ForeignKey, NotMultipliable, copy_statement, vary
 from agent.gates.document import count_operations, differences
 from agent.gates.holes import hole_faults
-from agent.gates.live import Answer
+from agent.gates.live import Answer, free_port
 from agent.gates.load import candidates, issued_percent, load_faults, operation_weights
 from agent.gates.requests import fill, operation_request, sample_of
 from agent.gates.seed import path_query, put_reference, referring_property
@@ -244,3 +246,15 @@ def test_half_of_the_requests_at_least_go_to_the_largest_table() -> None:
     assert weights[0] == sum(weights[1:])
     assert operation_weights([True, False]) == [1.0, 1.0]
     assert operation_weights([False, False]) == [1.0, 1.0]
+
+
+def test_a_port_in_use_is_the_machines_fault_and_named() -> None:
+    """Its holder could answer the ready check in the service's place."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+
+        with pytest.raises(EnvironmentUnfit, match=str(port)):
+            free_port(port)
+    assert free_port() > 0
