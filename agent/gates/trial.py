@@ -253,11 +253,14 @@ def read_report(path: Path) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(file.fileno())
+    try:
+        facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > REPORT_BYTES:
             return None
-        return file.read(REPORT_BYTES).decode(errors="replace")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(REPORT_BYTES).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def last_line(output: str) -> str:
