@@ -334,7 +334,10 @@ async def _fetch(maven: str, folder: Path) -> None:
         await process.wait()
         raise
     if process.returncode != 0:
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", output.decode(errors="replace")).strip()[-600:]
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", output.decode(errors="replace")).strip().splitlines() or [
+            "it says nothing"
+        ]
+        reason = lines[0].removeprefix("[ERROR] ")[:600]
         raise EnvironmentUnfit(
             f"Maven could not fetch Kafka: {reason}", remedy=f"check that Maven reaches its repository, {ELSEWHERE}"
         )
