@@ -189,8 +189,12 @@ def accept(row_id: int, task: NewTask, commands: Sequence[NewCommand], now: date
         run_at=run_at,
         expires_at=task.expires_at,
         updated_at=now,
+        sequence=1,
+        progress=_FIRST_PROGRESS,
     )
-    decision = _numbered(row, [_status(row, Status.QUEUED)])
+    # The one status that is made thousands of times a second: a copy of one that the model made.
+    queued = Event("task.status", task.task_id, {**_FIRST_STATUS, "task_id": task.task_id})
+    decision = Decision(row, (Numbered(queued, 1),))
     for early in commands:
         after = command(decision.row, early, now)
         decision = Decision(after.row, decision.events + after.events)
@@ -209,7 +213,9 @@ def claim(row: TaskRow, worker: str, lease_until: float, now: datetime) -> Decis
     """The next attempt, with the next fence."""
     return Decision(
         replace(
-            _moved(row, Cause.CLAIMED, now),
+            row,
+            state=_next(row, Cause.CLAIMED),
+            updated_at=now,
             attempt=row.attempt + 1,
             fence=row.fence + 1,
             lease_owner=worker,
@@ -356,11 +362,15 @@ _COMMANDS = {"task.cancel": _cancel, "task.reprioritise": _reprioritise}
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _moved(row: TaskRow, cause: Cause, now: datetime) -> TaskRow:
+def _next(row: TaskRow, cause: Cause) -> State:
     try:
-        return replace(row, state=TRANSITIONS[row.state, cause], updated_at=now)
+        return TRANSITIONS[row.state, cause]
     except KeyError:
         raise NotAllowed(f"{row.state} task cannot be {cause}") from None
+
+
+def _moved(row: TaskRow, cause: Cause, now: datetime) -> TaskRow:
+    return replace(row, state=_next(row, cause), updated_at=now)
 
 
 def _released(row: TaskRow) -> TaskRow:
@@ -408,6 +418,12 @@ def _status(row: TaskRow, status: Status, *, message: str | None = None, error: 
         error=error,
     )
     return Event("task.status", row.task_id, model.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+
+
+_FIRST_STATUS = _status(
+    TaskRow(id=0, task_id="", state=State.AVAILABLE, priority=0, rank=0, updated_at=datetime.min), Status.QUEUED
+).data
+_FIRST_PROGRESS = {name: _FIRST_STATUS[name] for name in ("phase", "completed", "pending")}
 
 
 def _refused(row: TaskRow, command_id: str, name: str, reason: str) -> Decision:

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 from agent.clock import Clock
 from agent.errors import Fenced
@@ -56,6 +56,7 @@ class _Tables:
     archive: dict[str, TaskRow] = field(default_factory=dict)
     live_by_key: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_state: dict[State, set[str]] = field(default_factory=lambda: {state: set() for state in State})
+    expiring: set[str] = field(default_factory=set)  # available, and not for ever
     ready: list[tuple[float, int, str]] = field(default_factory=list)  # heap of what is, or was, available
     checkpoints: dict[tuple[str, int], dict[str, Checkpoint]] = field(default_factory=lambda: defaultdict(dict))
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
@@ -190,8 +191,8 @@ class MemoryJournal:
                 self._store(row, lifecycle.overdue(row, now))
             elif row.run_at is not None and row.run_at <= now:
                 self._store(row, lifecycle.due(row, now))
-        for row in self._in(State.AVAILABLE):
-            if lifecycle.is_overdue(row, now):
+        for row in [self._tables.rows[task_id] for task_id in sorted(self._tables.expiring)]:
+            if row.state is State.AVAILABLE and lifecycle.is_overdue(row, now):
                 self._store(row, lifecycle.overdue(row, now))
         return len(self._tables.outbox) > before
 
@@ -358,6 +359,10 @@ class MemoryJournal:
         tables.by_state[row.state].add(row.task_id)
         if row.state is State.AVAILABLE:
             heapq.heappush(tables.ready, (row.rank, row.id, row.task_id))
+        if row.state is State.AVAILABLE and row.expires_at is not None:
+            tables.expiring.add(row.task_id)
+        else:
+            tables.expiring.discard(row.task_id)
         if row.state in TERMINAL:
             tables.live_by_key[key].discard(row.task_id)
         else:
@@ -369,7 +374,7 @@ class MemoryJournal:
         position = next(self._positions)
         self._tables.outbox[position] = OutboxRow(
             position=position,
-            event_id=str(uuid4()),
+            event_id=token_hex(16),
             task_id=task_id,
             type=event.type,
             key=event.key,

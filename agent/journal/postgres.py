@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from secrets import token_hex
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 from zlib import crc32
 
 import asyncpg
@@ -134,7 +134,7 @@ class _Writes:
     async def _publish(self, connection: Connection) -> None:
         ids, tasks, types, keys, data, sequences, shards = _transposed(
             (
-                str(uuid4()), row_id, numbered.event.type, rows.dump(numbered.event.key), rows.dump(numbered.event.data),
+                token_hex(16), row_id, numbered.event.type, rows.dump(numbered.event.key), rows.dump(numbered.event.data),
                 numbered.sequence, _shard(row_id, numbered.event.key),
             )
             for row_id, numbered in self.events
@@ -167,7 +167,7 @@ class PostgresJournal:
     def __init__(self, dsn: str, settings: JournalSettings) -> None:
         self._dsn = dsn
         self._settings = settings
-        self._name = uuid4().hex  # of this process's start, never of a host: hosts are reused
+        self._name = token_hex(16)  # of this process's start, never of a host: hosts are reused
         self._wakeups = Wakeups()
         self._pool: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None

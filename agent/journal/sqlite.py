@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
 from agent.clock import Clock, SystemClock
 from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
@@ -409,7 +409,7 @@ class SqliteJournal:
         self._next_position += len(events)
         return [
             (
-                first + index, str(uuid4()), row_id, numbered.event.type, rows.dump(numbered.event.key),
+                first + index, token_hex(16), row_id, numbered.event.type, rows.dump(numbered.event.key),
                 rows.dump(numbered.event.data), now.timestamp(), numbered.sequence,
             )
             for index, numbered in enumerate(events)

@@ -129,6 +129,7 @@ def test_first_status_is_queued_with_number_one() -> None:
     (numbered,) = decision.events
     assert numbered.sequence == 1 == decision.row.sequence
     model = TaskStatus.model_validate(numbered.event.data)
+    assert model.model_dump(mode="json", exclude_unset=True) == numbered.event.data
     assert (model.status.value, model.state, model.task_id) == ("queued", "submitted", new_task().task_id)
 
 
