@@ -8,6 +8,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
+from agent.bus.kafka import KafkaBus
+from agent.bus.port import Outgoing, Record
+from agent.errors import BusUnavailable
 from agent.settings import KafkaSettings
 from tests.acceptance.kafka import PARTITIONS, Kafka
 
@@ -72,6 +75,40 @@ async def test_records_travel_over_tls_with_scram(secure_kafka: Kafka, topic: st
 
     with pytest.raises(KafkaError):
         await read(topic, 1, settings.bootstrap_servers, sasl_plain_password="wrong", **options)
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_our_bus_speaks_tls_with_scram(secure_kafka: Kafka, topic: str, mechanism: str) -> None:
+    """The adapter of production, with nothing but its settings: topics made, a record sent, read in a group, committed."""
+    base = KafkaSettings.model_validate({"topic_prefix": f"{topic}.", "session_timeout_ms": 6000})
+    bus = KafkaBus(secure_kafka.secure.settings(base, mechanism=mechanism))
+    async for _line in bus.ensure_topics():
+        pass
+    assert list(await bus.check_topics()) == []
+    producer, consumer = bus.producer(), bus.consumer(["backend.tasks.v1"], group="g")
+    await producer.start()
+    await consumer.start()
+
+    await producer.send([Outgoing("backend.tasks.v1", b"k", b"v", (("h", b"1"),))])
+    records: list[Record] = []
+    async with asyncio.timeout(30):
+        while not records:
+            records += await consumer.poll(timeout_s=1)
+    await consumer.commit(records)
+
+    assert [(record.key, record.value, record.headers) for record in records] == [(b"k", b"v", (("h", b"1"),))]
+    await consumer.stop()
+    await producer.stop()
+
+
+async def test_our_bus_refuses_a_certificate_that_it_does_not_know(secure_kafka: Kafka, topic: str) -> None:
+    """No authority given: the system's own do not vouch for this broker."""
+    settings = secure_kafka.secure.settings(KafkaSettings.model_validate({"topic_prefix": f"{topic}."}))
+    bus = KafkaBus(settings.model_copy(update={"ssl_ca_file": None}))
+    producer = bus.producer()
+
+    with pytest.raises(BusUnavailable):
+        await producer.start()
 
 
 async def test_records_travel_over_tls_without_a_user(secure_kafka: Kafka, topic: str) -> None:
