@@ -353,7 +353,10 @@ class Modeller:
 
     def _is_membership(self, model: Model, group: Group) -> bool:
         """Below another thing, but with a collection of its own: members, unless they are made here and only here."""
-        if model.draft.home.key == group.key or model.draft.home.is_nested:
+        if model.draft.home.key == group.key:
+            return False
+        picks = [self.path_property(model, name) for name in group.item_parameters]
+        if model.draft.home.is_nested and (not picks or any(picks)):
             return False
         makes = "POST" in group.at_collection and any(
             operation is group.at_collection["POST"] for operation, _ in model.creates

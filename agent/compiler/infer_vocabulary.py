@@ -37,9 +37,13 @@ MYSELF = _set("me self myself current profile account whoami mine")
 # A first verb of an operationId or summary that changes more than a row (rule: what only prose shows).
 SIDE_EFFECTS = _set(
     "buy purchase pay charge refund send resend email notify run execute invoke trigger start stop launch deploy provision transfer "
-    "withdraw capture dispatch publish sync import generate calculate compute evaluate rotate login logout authenticate verify "
-    "validate complete confirm approve reject cancel submit checkout redeem subscribe unsubscribe encrypt decrypt sign scan "
-    "reset restart reboot upload download"
+    "withdraw capture dispatch checkout redeem rotate reset restart reboot encrypt decrypt sign generate calculate compute evaluate "
+    "validate verify complete approve reject import sync synchronize export upload download login logout authenticate revoke"
+)
+
+# A segment that announces figures or texts that are computed from rows.
+REPORTS = _set(
+    "report reports stats statistics metrics analytics summary dashboard inventory count counts usage export exports"
 )
 
 HEALTH = _set("ping health healthz healthcheck live livez liveness ready readyz readiness alive heartbeat up")

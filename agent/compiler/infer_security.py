@@ -1,0 +1,83 @@
+"""Security requirements → schemes and alternatives; what the service cannot check is refused by name. Rule 19."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.compiler.infer_document import Document, RawOperation
+from agent.compiler.ir import Place, SchemeKind, SecurityScheme
+
+Json = Any
+
+_PLACES = {"header": Place.HEADER, "query": Place.QUERY, "cookie": Place.COOKIE}
+
+
+class Security:
+    """The security of one document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._schemes: dict[str, SecurityScheme | str] = {}  # name → scheme, or why it is not supported
+        for name in document.tree.get("components", {}).get("securitySchemes", {}):
+            _, node = document.follow(f"/components/securitySchemes/{name}")
+            self._schemes[name] = _scheme(name, node if isinstance(node, dict) else {})
+
+    def requirements(self, operation: RawOperation) -> tuple[Mapping[str, tuple[str, ...]], ...]:
+        """The alternatives that a caller has; () means open. What the operation says replaces what the document says."""
+        given = operation.node.get("security", self._document.tree.get("security", []))
+        alternatives = [{name: tuple(scopes) for name, scopes in one.items()} for one in given]
+        return tuple(alternatives) if any(alternatives) else ()
+
+    def problem(self, operation: RawOperation) -> str | None:
+        """Why an operation cannot be protected as the document demands; None if it can."""
+        alternatives = self.requirements(operation)
+        reasons = [self._unsupported(one) for one in alternatives]
+        usable = [one for one in reasons if one is None]
+        return None if usable or not reasons else reasons[0]
+
+    def supported(self, operation: RawOperation) -> tuple[Mapping[str, tuple[str, ...]], ...]:
+        """The alternatives that the service can check: leaving one out denies more, never less."""
+        return tuple(one for one in self.requirements(operation) if self._unsupported(one) is None)
+
+    def schemes(self, used: set[str]) -> tuple[SecurityScheme, ...]:
+        """The supported schemes among `used`, in the order of the document."""
+        return tuple(one for name, one in self._schemes.items() if name in used and isinstance(one, SecurityScheme))
+
+    def _unsupported(self, alternative: Mapping[str, tuple[str, ...]]) -> str | None:
+        for name in alternative:
+            scheme = self._schemes.get(name, "it is not declared")
+            if isinstance(scheme, str):
+                return f"the security scheme `{name[:60]}` cannot be checked: {scheme}"
+        return None
+
+
+def _scheme(name: str, node: Mapping[str, Json]) -> SecurityScheme | str:
+    kind = str(node.get("type"))
+    if kind == "http":
+        scheme = str(node.get("scheme", "")).lower()
+        if scheme == "basic":
+            return SecurityScheme(name, SchemeKind.BASIC)
+        return (
+            SecurityScheme(name, SchemeKind.BEARER)
+            if scheme == "bearer"
+            else f"HTTP scheme {scheme[:30]!r} is not supported"
+        )
+    if kind == "apiKey":
+        place = _PLACES.get(str(node.get("in")))
+        parameter = node.get("name")
+        if place is None or not isinstance(parameter, str) or not parameter:
+            return "an API key needs `in` and `name`"
+        return SecurityScheme(name, SchemeKind.API_KEY, place, parameter)
+    if kind == "oauth2":
+        return SecurityScheme(name, SchemeKind.BEARER, scopes=_scopes(node))
+    if kind == "openIdConnect":
+        return SecurityScheme(name, SchemeKind.BEARER)
+    return f"type {kind[:30]!r} is not supported"
+
+
+def _scopes(node: Mapping[str, Json]) -> tuple[str, ...]:
+    flows = node.get("flows")
+    found: dict[str, None] = {}
+    for flow in flows.values() if isinstance(flows, dict) else ():
+        scopes = flow.get("scopes") if isinstance(flow, dict) else None
+        found |= dict.fromkeys(scope for scope in scopes if isinstance(scope, str)) if isinstance(scopes, dict) else {}
+    return tuple(found)
