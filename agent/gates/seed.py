@@ -6,7 +6,6 @@ a gate that needs a row says that it has none.
 
 import copy
 import decimal
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -69,8 +68,8 @@ class Planter:
         in_path = {key["resource"] for key in operation.get("path_keys", ()) if key["role"] == "ancestor"}
         for reference in resource.get("references", ()):
             target = next((r for r in self.resources.values() if r["table"] == reference["table"]), None)
-            place = referring_property(body, reference)
-            if target is None or place is None or target["name"] in in_path:
+            place = reference["property"]
+            if target is None or place not in body or target["name"] in in_path:
                 continue
             row = await self.plant(target["name"]) if target["name"] != resource["name"] else None
             if row is not None:
@@ -137,23 +136,9 @@ def derived(facts: Mapping[str, Any], *actions: str) -> list[Mapping[str, Any]]:
 
 
 def column_of(resource: Mapping[str, Any], name: str) -> str | None:
-    """Column of a property: the key's by the manifest, another's by its normalised name."""
-    if name == resource["key"]:
-        return str(resource["key_column"])
-    return next((str(column) for column in resource.get("columns", ()) if plain(column) == plain(name)), None)
-
-
-def plain(name: str) -> str:
-    """A name without case and separators: `petTypeId`, `pet_type_id` and `pet-type-id` are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def referring_property(body: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
-    """The property of a sample that holds a reference: named like its column, or like it without the key's ending."""
-    if (name := reference.get("property")) in body:
-        return str(name)
-    column = plain(reference["column"])
-    return next((name for name in body if plain(name) in (column, column.removesuffix("id"))), None)
+    """Column of a property, by the manifest; None where the property is not stored."""
+    column = resource["fields"].get(name, resource["key_column"] if name == resource["key"] else None)
+    return None if column is None else str(column)
 
 
 def put_reference(body: dict[str, Any], place: str, key: str, value: Any) -> None:

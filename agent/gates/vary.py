@@ -5,21 +5,18 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from agent.gates.seed import plain
-
 NAMESPACE = uuid.UUID("6c1f0c52-5a0e-4f0e-9a55-3f6f6f3d1f10")
 
 
 def varied_bodies(body: Any, resource: Mapping[str, Any], count: int) -> list[Any]:
     """`count` bodies whose unique properties differ. A body that is no object is repeated as it is."""
-    unique = {plain(column) for column in resource.get("unique_columns", ())}
-    if not resource.get("key_generated", True):
-        unique.add(plain(resource["key"]))
+    columns = set(resource["unique_columns"]) - ({resource["key_column"]} if resource["key_generated"] else set())
+    unique = {name for name, column in resource["fields"].items() if column in columns}
     bodies = []
     for number in range(count):
         fresh = copy.deepcopy(body)
         if isinstance(fresh, dict):
-            for name in (n for n in fresh if plain(n) in unique):
+            for name in unique.intersection(fresh):
                 fresh[name] = varied(fresh[name], number)
         bodies.append(fresh)
     return bodies

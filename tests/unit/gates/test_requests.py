@@ -13,7 +13,7 @@ from agent.gates.holes import hole_faults
 from agent.gates.live import Answer, free_port
 from agent.gates.load import candidates, issued_percent, load_faults, operation_weights
 from agent.gates.requests import fill, operation_request, sample_of
-from agent.gates.seed import path_query, put_reference, referring_property
+from agent.gates.seed import path_query, put_reference
 from agent.gates.vary import varied, varied_bodies
 
 DOCUMENT = {
@@ -123,8 +123,8 @@ def test_identifiers_are_quoted() -> None:
 
 
 RESOURCES = {
-    "Owner": {"name": "Owner", "table": "owners", "key": "id", "key_column": "id", "columns": ["id"]},
-    "Pet": {"name": "Pet", "table": "pets", "key": "petName", "key_column": "pet_name", "columns": ["pet_name", "owner_id"]},
+    "Owner": {"name": "Owner", "table": "owners", "key": "id", "key_column": "id", "fields": {"id": "id"}},
+    "Pet": {"name": "Pet", "table": "pets", "key": "petName", "key_column": "pet_name", "fields": {"petName": "pet_name"}},
 }  # fmt: skip
 
 
@@ -143,26 +143,27 @@ def test_path_values_come_from_rows_that_belong_together() -> None:
     assert path_query(operation, RESOURCES, []) is None
 
 
-def test_references_are_found_and_put_in_either_form() -> None:
-    """A key beside the others, or an object with the key inside."""
-    body: dict[str, Any] = {"petTypeId": 1, "owner": {"id": 1, "name": "x"}}
+def test_references_are_put_in_either_form() -> None:
+    """A key beside the others, an object with the key inside, or a list of either."""
+    body: dict[str, Any] = {"petTypeId": 1, "owner": {"id": 1, "name": "x"}, "tags": [{"id": 1}]}
 
-    assert referring_property(body, {"column": "pet_type_id"}) == "petTypeId"
-    assert referring_property(body, {"column": "owner_id"}) == "owner"
-    assert referring_property(body, {"column": "vet_id"}) is None
     put_reference(body, "owner", "id", 7)
     put_reference(body, "petTypeId", "id", 8)
-    assert body == {"petTypeId": 8, "owner": {"id": 7, "name": "x"}}
+    put_reference(body, "tags", "id", 9)
+
+    assert body == {"petTypeId": 8, "owner": {"id": 7, "name": "x"}, "tags": [{"id": 9}]}
 
 
 def test_creates_differ_where_they_must() -> None:
     """A unique name twice is a conflict, not a measurement."""
-    bodies = varied_bodies(
-        {"name": "a", "kind": "b"}, {"unique_columns": ["name"], "key": "id", "key_generated": True}, 3
-    )
+    resource = {
+        "unique_columns": ["id", "name_"], "key": "id", "key_column": "id", "key_generated": True,
+        "fields": {"id": "id", "name": "name_", "kind": "kind"},
+    }  # fmt: skip
+    bodies = varied_bodies({"id": 1, "name": "a", "kind": "b"}, resource, 3)
 
     assert len({body["name"] for body in bodies}) == 3
-    assert {body["kind"] for body in bodies} == {"b"}
+    assert {(body["id"], body["kind"]) for body in bodies} == {(1, "b")}
 
 
 @pytest.mark.parametrize(
