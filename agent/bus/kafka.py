@@ -479,8 +479,10 @@ def _append(batch: Any, record: Outgoing) -> bool:
 
 
 def _size(record: Outgoing) -> int:
-    headers = sum(len(name) + len(value) + 10 for name, value in record.headers)
-    return len(record.key) + len(record.value) + headers + RECORD_OVERHEAD_BYTES
+    size = len(record.key) + len(record.value) + RECORD_OVERHEAD_BYTES
+    for name, value in record.headers:
+        size += len(name) + len(value) + 10
+    return size
 
 
 async def _close(closing: Awaitable[None], what: str) -> None:

@@ -42,6 +42,30 @@ class Lease:
     renewed_at: float  # monotonic, before the last successful renewal was sent
     self_stop_s: float
     told: set[Stop] = field(default_factory=set)
+    is_tied: bool = False  # something may hang on the leash: only then is it a file
+
+    def tie(self) -> None:
+        """Write the leash, before the first child is tied to it."""
+        if not self.is_tied:
+            self.is_tied = True
+            self.move_leash()
+
+    def move_leash(self) -> None:
+        """Children live until our self-stop, counted from the last renewal: before anybody else may claim."""
+        if not self.is_tied:
+            return
+        temporary = self.leash.with_suffix(".next")
+        try:
+            temporary.write_text(f"{self.renewed_at + self.self_stop_s:.3f}\n", encoding="ascii")
+            temporary.replace(self.leash)  # the guardian never reads half a number
+        except OSError as exc:
+            log.error("leash.not_moved", task_id=self.claim.task_id, error=exc.strerror)
+
+    def cut_leash(self) -> None:
+        """End what is still tied to it."""
+        if self.is_tied:
+            with contextlib.suppress(OSError):
+                self.leash.unlink(missing_ok=True)
 
     def has_run_out(self, now: float) -> bool:
         """Whether its holder must stop. Never renewed after that, even if nobody else has claimed the task: its
@@ -66,8 +90,7 @@ class LeaseKeeper:
         self._heard_at = clock.monotonic()
 
     def hold(self, lease: Lease) -> None:
-        """Keep this lease until `release`. The leash is written before anything can be tied to it."""
-        self._move_leash(lease)
+        """Keep this lease until `release`."""
         with self._lock:
             self._leases[lease.claim.task_id] = lease
 
@@ -78,8 +101,7 @@ class LeaseKeeper:
             if lease is None or lease.claim.fence != claim.fence:
                 return
             del self._leases[claim.task_id]
-        with contextlib.suppress(OSError):
-            lease.leash.unlink(missing_ok=True)
+        lease.cut_leash()
 
     def heard(self) -> None:
         """The event loop is alive (called by a timer in it)."""
@@ -142,7 +164,7 @@ class LeaseKeeper:
                 self._tell(lease, Stop.LEASE_LOST, "lease.lost")
                 continue
             lease.renewed_at = sent_at
-            self._move_leash(lease)
+            lease.move_leash()
             if answer.cancel_requested:
                 self._tell(lease, Stop.CANCELLED, "cancellation.observed")
 
@@ -159,13 +181,3 @@ class LeaseKeeper:
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
                 self._loop.call_soon_threadsafe(lease.on_stop, stop)
-
-    def _move_leash(self, lease: Lease) -> None:
-        """Children live until our self-stop, counted from the last renewal: before anybody else may claim."""
-        deadline = lease.renewed_at + lease.self_stop_s
-        temporary = lease.leash.with_suffix(".next")
-        try:
-            temporary.write_text(f"{deadline:.3f}\n", encoding="ascii")
-            temporary.replace(lease.leash)  # the guardian never reads half a number
-        except OSError as exc:
-            log.error("leash.not_moved", task_id=lease.claim.task_id, error=exc.strerror)

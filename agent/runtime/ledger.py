@@ -1,5 +1,6 @@
 """The fenced hand of one attempt: what work may write, and nothing after the lease is gone."""
 
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -29,7 +30,7 @@ class AttemptLedger:
         self._journal = journal
         self._clock = clock
         self._folder = folder
-        self._leash = Leash(lease.leash)
+        self._has_folder = False
         self.closed = False
         self.last_step: str | None = None
         self.resumed_steps = 0
@@ -42,11 +43,21 @@ class AttemptLedger:
 
     @property
     def leash(self) -> Leash:
-        return self._leash
+        self._lease.tie()
+        return Leash(self._lease.leash)
 
     @property
     def folder(self) -> Path:
+        if not self._has_folder:  # made when it is asked for: most steps need none
+            self._has_folder = True
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
+            self._folder.mkdir(parents=True)
         return self._folder
+
+    @property
+    def has_ground(self) -> bool:
+        """Whether there may be something on disk to clean up, of this attempt or of one before it."""
+        return self._has_folder or self._claim.fence > 1
 
     async def checkpoints(self) -> Mapping[str, Checkpoint]:
         found = await self.patiently(lambda: self._journal.checkpoints(self._claim.task_id))

@@ -260,7 +260,8 @@ class Worker:
             log.error("attempt.unfinished", error_type=type(exc).__name__, exc_info=exc)
         finally:
             self.keeper.release(claim)
-            await asyncio.to_thread(shutil.rmtree, self._means.folder / claim.task_id, ignore_errors=True)
+            if running.ledger.has_ground:
+                await asyncio.to_thread(shutil.rmtree, self._means.folder / claim.task_id, ignore_errors=True)
             del self._running[claim.task_id]
             self._means.metrics.running.set(len(self._running))
             self._ended.set()
@@ -271,7 +272,6 @@ class Worker:
         if claim.crashes >= settings.max_crashes:
             return Ended()
         try:
-            await asyncio.to_thread(_clean_ground, running.ledger.folder)
             timer = asyncio.create_task(self._deadline(running, limit_s))
             try:
                 running.working = True
@@ -443,12 +443,6 @@ _MESSAGES = {
     Status.REJECTED: "{text}",
     Status.QUEUED: "will be tried again: {text}",
 }
-
-
-def _clean_ground(folder: Path) -> None:
-    """An empty folder; what an earlier attempt of the same task left is removed."""
-    shutil.rmtree(folder.parent, ignore_errors=True)
-    folder.mkdir(parents=True)
 
 
 def _uncancel() -> None:
