@@ -295,7 +295,7 @@ class PostgresJournal:
             moved, claims = await self._in_transaction(
                 lambda connection: _claim(connection, owner, limit - len(adopted), lease_s)
             )
-        except JournalUnavailable:
+        except (JournalUnavailable, asyncio.CancelledError):
             self._lost_claims[worker].append(owner)
             raise
         if moved:
@@ -424,8 +424,9 @@ class PostgresJournal:
     async def tasks(self, *, states: Sequence[State] = (), limit: int = 100) -> Sequence[TaskView]:
         wanted = [state.value for state in states]
         found = [
-            *await self._fetch("views", wanted, limit),
-            *await self._fetch("archived_views", wanted, limit),
+            values
+            for statement in rows.view_statements(states)
+            for values in await self._fetch(statement, wanted, limit)
         ]
         views = dict(rows.task_view(tuple(values)) for values in found)
         return [views[row_id] for row_id in sorted(views, reverse=True)[:limit]]

@@ -11,6 +11,7 @@ import orjson
 
 from agent.journal.lifecycle import TaskRow
 from agent.journal.port import (
+    TERMINAL,
     Claim,
     Event,
     Intake,
@@ -100,6 +101,11 @@ def _cleaned(item: NewCommand | NewAnswer | NewDeadLetter) -> Intake:
     if isinstance(item, NewAnswer):
         return NewAnswer(plain(item.query_id), item.data)
     return NewDeadLetter(plain(item.dead_letter_id), item.origin, item.event, plain(item.code))
+
+
+def view_statements(states: Sequence[State]) -> Sequence[str]:
+    """The statements that find tasks in `states` (none: in any). The archive is large, and holds only what has ended."""
+    return ("views", "archived_views") if not states or TERMINAL.intersection(states) else ("views",)
 
 
 def letters_in(events: Sequence[Event]) -> Sequence[tuple[str, Mapping[str, Any], str]]:

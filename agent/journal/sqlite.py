@@ -354,7 +354,7 @@ class SqliteJournal:
     def _tidy(self, connection: sqlite3.Connection, older_than_s: float, limit: int) -> Tidied:
         before = self._clock.now().timestamp() - older_than_s
         ended = connection.execute(SQL["ended_tasks"], (before, limit)).fetchall()
-        for statement in ("archive_tasks", "delete_task", "delete_checkpoints"):
+        for statement in ("archive_tasks", "forget_request", "delete_task", "delete_checkpoints"):
             connection.executemany(SQL[statement], ended)
         answers = connection.execute(SQL["delete_answers"], (before, limit)).rowcount
         commands = connection.execute(SQL["delete_commands"], (before, limit)).rowcount
@@ -505,7 +505,7 @@ def _views(connection: sqlite3.Connection, states: Sequence[State], limit: int) 
     wanted = f",{','.join(states)}," if states else ""
     found = [
         rows.task_view(values)
-        for statement in ("views", "archived_views")
+        for statement in rows.view_statements(states)
         for values in connection.execute(SQL[statement], (wanted, limit))
     ]
     return [view for _, view in sorted(found, key=lambda pair: -pair[0])[:limit]]

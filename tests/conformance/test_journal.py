@@ -987,6 +987,7 @@ async def test_archived_task_answers_commands_and_can_be_replayed(store: Store) 
 
     claim = await claim_one(store.journal)
     assert (claim.task_id, claim.epoch, claim.fence) == (task.task_id, 1, 2)
+    assert (claim.request, claim.origin) == (task.request, task.origin)
     assert numbers(await relay(store.journal), task) == [(4, "queued")]
     await store.journal.finish(claim, Finish(Ending.COMPLETED))
     await relay(store.journal)

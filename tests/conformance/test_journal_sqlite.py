@@ -156,6 +156,38 @@ async def test_failing_unit_does_not_spoil_its_group(store: SqliteStore) -> None
     assert await store.journal.checkpoints(tasks[4].task_id) == {}
 
 
+async def test_unit_that_fails_halfway_is_undone_alone(store: SqliteStore) -> None:
+    """What it had written goes, what its neighbours wrote stays."""
+    outcomes = await asyncio.gather(
+        store.journal.accept([new_task("before")]),
+        store.journal.accept([new_task("half"), cancel(new_task("half")), new_task("odd", priority=2**70)]),
+        store.journal.accept([new_task("after")]),
+        return_exceptions=True,
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [list, OverflowError, list]
+    assert {view.task_id for view in await store.journal.tasks()} == {
+        new_task("before").task_id, new_task("after").task_id,
+    }  # fmt: skip
+    assert await accept(store.journal, new_task("half")) == ["accepted"]
+    assert len(await relay(store.journal)) == 3
+
+
+async def test_bytes_of_a_task_that_cannot_run_again_are_not_kept(store: SqliteStore) -> None:
+    """A million documents of 200 kB would fill the disk; a failed task keeps its own, for a replay."""
+    for name, ending in (("done", Ending.COMPLETED), ("failed", Ending.FAILED)):
+        await accepted(store.journal, new_task(name))
+        await store.journal.finish(await claim_one(store.journal), Finish(ending))
+    await relay(store.journal)
+    await store.journal.tidy(older_than_s=0)
+    await store.journal.close()
+
+    connection = sqlite3.connect(store.folder / "journal.sqlite")
+    kept = dict(connection.execute("SELECT idempotency_key, length(request) > 0 FROM request").fetchall())
+    connection.close()
+    assert kept == {"done": 0, "failed": 1}
+
+
 async def test_full_disk_is_unavailable_and_nothing_is_stored(store: SqliteStore) -> None:
     """The caller keeps its batch and tries again."""
     await accepted(store.journal, new_task())

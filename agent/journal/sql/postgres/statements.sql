@@ -248,7 +248,9 @@ WITH ended AS (
     AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.task = task.id)
   LIMIT $2 FOR UPDATE SKIP LOCKED),
 gone AS (DELETE FROM task WHERE id IN (SELECT id FROM ended) RETURNING ordering_key, {task}),
-steps AS (DELETE FROM checkpoint WHERE task IN (SELECT id FROM ended))
+steps AS (DELETE FROM checkpoint WHERE task IN (SELECT id FROM ended)),
+-- The bytes of a task that can never run again are not kept; a failed one may be replayed from its dead letter.
+bytes AS (UPDATE request SET request = '', origin_value = NULL WHERE id IN (SELECT id FROM gone WHERE state <> 'failed'))
 INSERT INTO archive (ordering_key, {task}) SELECT ordering_key, {task} FROM gone;
 
 -- name: delete_answers

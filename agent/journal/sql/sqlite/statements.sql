@@ -62,6 +62,11 @@ INSERT INTO task (ordering_key, {task}) SELECT ordering_key, {task} FROM archive
 -- name: archive_tasks
 INSERT INTO archive (ordering_key, {task}) SELECT ordering_key, {task} FROM task WHERE id = ?;
 
+-- The bytes of a task that can never run again are not kept; a failed one may be replayed from its dead letter.
+-- name: forget_request
+UPDATE request SET request = x'', origin_value = NULL
+WHERE id = ?1 AND EXISTS (SELECT 1 FROM task WHERE id = ?1 AND state <> 'failed');
+
 -- name: delete_task
 DELETE FROM task WHERE id = ?;
 
