@@ -59,14 +59,13 @@ async def read_document(attempt: Attempt) -> Result:
     """What the document asks for, in figures; raises SpecRejected with every fault."""
     api = await understood(attempt)
     counts = verdicts(api)
-    holes = [{"operation": o.id, "reason": o.reason or o.rule} for o in api.operations if o.verdict is Verdict.HOOKED]
     output = {
         "title": api.title,
         "version": api.version,
         "base_path": api.base_path,
         "operations": counts,
         "resources": [resource.name for resource in api.resources],
-        "holes": holes,
+        "holes": [o.id for o in api.operations if o.verdict is Verdict.HOOKED],
     }
     told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
     return Result(

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from agent.compiler.ir import Verdict
 from agent.errors import PermanentError
 from agent.fileset import File, FileSet
 from agent.pipeline.attempt import Attempt
@@ -44,6 +45,7 @@ async def write_service(attempt: Attempt) -> Result:
         "files": stored,
         "report": report,
         "count": len(made.files),
+        "holes": [o.operation for o in made.operations if o.verdict == Verdict.HOOKED],
         "operations": [o.model_dump(mode="json", exclude_none=True) for o in made.operations],
     }
     derived = sum(o.verdict in {"derived", "declared"} for o in made.operations)

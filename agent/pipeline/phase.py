@@ -105,8 +105,13 @@ def progress(steps: Sequence[Step], outputs: Outputs) -> tuple[tuple[str, ...], 
     pending: list[str] = []
     for step in steps:
         (completed if is_complete(outputs.get(step.name)) else pending).extend(step.items)
-    holes = outputs.get("document", {}).get("holes", ())
-    return tuple(completed), (*pending, *(f"Operation {hole['operation']}" for hole in holes))
+    return tuple(completed), (*pending, *(f"Operation {name}" for name in holes(outputs)))
+
+
+def holes(outputs: Outputs) -> Sequence[str]:
+    """Operations that are left open: as the document says, and once it is compiled, as the target says."""
+    found: Sequence[str] = (outputs.get("compile") or outputs.get("document") or {}).get("holes", ())
+    return found
 
 
 def is_complete(output: Mapping[str, Any] | None) -> bool:

@@ -32,9 +32,9 @@ from contracts.status import Diagnostic
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Property names that usually hold something that must not leak; a match is a remark, never a verdict.
 SENSITIVE = re.compile(
-    r"pass(word|wd|phrase)|secret|token|api_?key|ssn|social_?sec|iban|card_?num|cvv|birth", re.IGNORECASE
+    r"(?:^|_)(?:pass(?:word|wd|phrase)|secrets?|tokens?|api_?key|ssn|social_security.*|iban|card_number|cvv|birth.*)(?:_|$)"
 )
-HEALTHY = re.compile(r"/(health|healthz|live|ready|ping|status|metrics)\b", re.IGNORECASE)
+HEALTHY = re.compile(r"(?:/[^/{}]+)?/(?:health|healthz|live|ready|ping|status|metrics)", re.IGNORECASE)
 DATABASES = ("postgres", "mysql", "mariadb", "mongo", "oracle", "sql server", "sqlite", "cassandra", "dynamodb")
 MAX_NAMED = 8  # names in one line; the rest is counted
 
@@ -162,7 +162,7 @@ def _communication(sight: Sight) -> Iterator[Finding]:
         f"the API's version is {quoted(api.version)}; it {'stands' if versioned else 'does not stand'} in the paths",
         "/info/version, /servers, /paths",
     )
-    remote = [d for d in sight.diagnostics if "ref" in d.code and "remote" in d.code]
+    remote = [d for d in sight.diagnostics if d.code == "reference.external"]
     if remote:
         yield Finding(
             f"{counted(len(remote), 'schema')} of another document cannot be seen from here", remote[0].pointer
@@ -291,7 +291,7 @@ def _load(sight: Sight) -> Iterator[Finding]:
 
 
 def _monitoring(sight: Sight) -> Iterator[Finding]:
-    own = [o for o in sight.api.operations if HEALTHY.search(o.path)]
+    own = [o for o in sight.api.operations if o.method == "GET" and HEALTHY.fullmatch(o.path)]
     if own:
         yield Finding(
             f"the document has operations of its own that look like probes: {named(f'{o.method} {o.path}' for o in own)}; "
@@ -318,7 +318,7 @@ def _boundaries(sight: Sight) -> Iterator[Finding]:
         yield Finding(
             f"anybody may write through {named(open_writes)}", "writing operations without a security requirement"
         )
-    secrets = [f"{r.name}.{p.name}" for r in sight.api.resources for p in r.properties if SENSITIVE.search(p.name)]
+    secrets = [f"{r.name}.{p.name}" for r in sight.api.resources for p in r.properties if _is_sensitive(p.name)]
     if secrets:
         hidden = {f"{r.name}.{p.name}" for r in sight.api.resources for p in r.properties if p.write_only}
         shown = [name for name in secrets if name not in hidden]
@@ -341,6 +341,12 @@ def _boundaries(sight: Sight) -> Iterator[Finding]:
         yield Finding(f"servers without TLS: {named(map(str, plain))}", "/servers")
     if not (open_writes or secrets or unbounded or plain):
         yield Finding("every write asks for a credential, every stored text is bounded", "operations and schemas")
+
+
+def _is_sensitive(name: str) -> bool:
+    """`apiToken`, `SSN` and `user_password`, not `businessName`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+", "_", name).lower()
+    return SENSITIVE.search(words) is not None
 
 
 def _is_unbounded(property_: Any) -> bool:
@@ -458,7 +464,7 @@ def _gaps(sight: Sight) -> Iterator[Finding]:
         if not actions & {Action.CREATE, Action.CREATE_MANY, Action.UPSERT} and not resource.singleton:
             found = True
             yield Finding(
-                f"no operation creates {quoted(resource.name)}: its rows come from elsewhere",
+                f"no derived operation creates {quoted(resource.name)}: its rows come from a hook or from elsewhere",
                 resource.schema_pointer or "paths",
             )
         elif Action.CREATE in actions and not actions & {Action.GET, Action.LIST}:
@@ -550,7 +556,7 @@ def _posture(sight: Sight) -> Iterator[Finding]:
     guessable = [
         r.name
         for r in sight.api.resources
-        if any(p.name == r.key and p.generated is Generated.IDENTITY for p in r.properties)
+        if not r.singleton and any(p.name == r.key and p.generated is Generated.IDENTITY for p in r.properties)
     ]
     if guessable:
         yield Finding(f"keys that can be guessed by counting: {named(guessable)}", "integer keys made by the server")

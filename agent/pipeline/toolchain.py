@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+from agent.compiler.compile import compile_document
+from agent.compiler.infer import understand
 from agent.compiler.ir import Api
+from agent.fileset import File
+from agent.formatting import ruff_format
 from agent.gates import suite
 from agent.gates.gate import Gate, Subject, Tools
 from agent.pipeline.attempt import Made
+from agent.pipeline.develop import MANIFEST, document
 from agent.settings import CompilerSettings
 from contracts.delivery import Evidence, OperationReport, ReadinessItem
 from contracts.status import Diagnostic
@@ -44,15 +49,12 @@ class OwnCompiler:
         self._settings = settings
 
     def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
-        from agent.compiler.infer import understand
-
         return understand(given, self._settings)
 
     def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
-        from agent.compiler.compile import compile_document
-        from agent.formatting import ruff_format
-
         made = compile_document(given, service=service, target=target, settings=self._settings, format=ruff_format)
         report = made.report.to_json()
         operations = tuple(OperationReport.model_validate(line) for line in report["operations"])
-        return Made(made.service, made.files, made.digest, operations, report)
+        # Outside the digest, so it may stand in the compiler's files or beside them.
+        files = made.files if MANIFEST in made.files else made.files | {MANIFEST: File(document(made.manifest))}
+        return Made(made.service, files, made.digest, operations, report)

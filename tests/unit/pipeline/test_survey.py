@@ -153,7 +153,7 @@ def test_every_priority_and_synthesis_says_something_with_a_basis(api: Api, know
         ("Cross-reference of context data", "asynchronous operations could use the broker (`kafka`)"),
         ("Cross-reference of context data", "nothing is known about `service_architecture`"),
         ("Architectural gaps", "`shipOrder` is hooked: `an action that no rule can derive`"),
-        ("Architectural gaps", "no operation creates `Customer`"),
+        ("Architectural gaps", "no derived operation creates `Customer`"),
         ("Scaling needs", "`Customer` is referenced most (1 time)"),
         ("Scaling needs", "paging by offset slows down with depth: `listOrders`"),
         ("Security posture", "partly open: 2 of 4 operations answer everybody"),
