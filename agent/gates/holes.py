@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 
 from agent.gates.live import Answer, LiveService, NotReady, Proof, client, fetch, live_service
-from agent.gates.requests import Request, operation_request
-from agent.gates.seed import plant_all
+from agent.gates.requests import Request, is_complete, operation_request
 from agent.gates.trial import Trial, measured
 from contracts.delivery import Evidence
 
@@ -22,30 +21,36 @@ async def check(trial: Trial) -> Evidence:
         return await trial.skipped("no operation is hooked")
     try:
         async with live_service(trial) as service, client() as http:
-            await plant_all(service)
-            faults = [fault for operation in hooked for fault in await probe(service, http, operation)]
+            found = [await probe(service, http, operation) for operation in hooked]
     except NotReady as exc:
         return await trial.evidence(False, str(exc), unit="faults", threshold=0)
+    faults = [fault for probed in found for fault in probed or ()]
+    unprobed = [o["id"] for o, probed in zip(hooked, found, strict=True) if probed is None]
     trial.note("\n".join(faults))
+    if len(unprobed) == len(hooked):
+        return await trial.skipped(
+            "no valid request for a hooked operation could be made", details={"unprobed": unprobed}
+        )
     return await trial.evidence(
         not faults,
         f"{len(faults)} faults, first: {faults[0]}" if faults
-        else f"{len(hooked)} hooked operations answer 501 with a problem document",
+        else f"{len(hooked) - len(unprobed)} of {len(hooked)} hooked operations answer 501 with a problem document",
         value=len(faults),
         unit="faults",
         threshold=0,
         tool="httpx",
         tool_version=httpx.__version__,
-        details={"hooked": [o["id"] for o in hooked], "faults": faults[:20]},
+        details={"hooked": [o["id"] for o in hooked], "unprobed": unprobed, "faults": faults[:20]},
     )  # fmt: skip
 
 
-async def probe(service: LiveService, http: httpx.AsyncClient, operation: Mapping[str, Any]) -> list[str]:
-    """What is wrong with one hooked operation, as sentences."""
+async def probe(service: LiveService, http: httpx.AsyncClient, operation: Mapping[str, Any]) -> list[str] | None:
+    """What is wrong with one hooked operation, as sentences; None where we have no valid request and it was refused."""
     name = f"{operation['method']} {operation['path']}"
-    request = operation_request(operation, service.document)
-    proof = service.credentials.for_security(operation["security"])
-    answer = await send(service, http, request, proof)
+    request = operation_request(operation)
+    answer = await send(service, http, request, service.credentials.for_security(operation["security"]))
+    if answer is not None and 400 <= answer.status_code < 500 and not is_complete(operation):
+        return None
     faults = [f"{name}: {fault}" for fault in hole_faults(answer, 501)]
     if operation["security"] and all(operation["security"]):
         refused = await send(service, http, request, Proof())

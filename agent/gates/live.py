@@ -16,7 +16,7 @@ import httpx
 from agent.errors import EnvironmentUnfit
 from agent.gates.environment import RUNTIME_LOCK, create_environment
 from agent.gates.gate import Subject, Tools
-from agent.gates.trial import Trial, last_line, open_trial, read_report
+from agent.gates.trial import Trial, last_line, open_trial
 from agent.sandbox.port import Running
 from agent.services.port import Database
 
@@ -101,7 +101,6 @@ class LiveService:
     postgresql: str
     running: Running
     facts: Mapping[str, Any]
-    document: Any  # openapi.json of the delivery
 
     def path(self, name: str) -> str:
         """Path of `live`, `ready`, `metrics` or `document`."""
@@ -141,7 +140,6 @@ async def live_service(
                 postgresql=database.version,
                 running=running,
                 facts=trial.subject.facts,
-                document=delivered_document(trial),
             )
         finally:
             await running.stop(grace_s=STOP_GRACE_S)
@@ -174,14 +172,6 @@ async def _started(
         else:
             return running, chosen, round(clock.monotonic() - began, 3)
     raise AssertionError("the last attempt returns or raises")
-
-
-def delivered_document(trial: Trial) -> Any:
-    """The normalised document of the delivery; {} if it cannot be read (the gate `document` says so)."""
-    try:
-        return json.loads(read_report(trial.project / "openapi.json") or "")
-    except ValueError:
-        return {}
 
 
 async def prepared(trial: Trial, database: Database, known: Credentials | None) -> Credentials:

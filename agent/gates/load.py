@@ -192,14 +192,13 @@ async def route_requests(trial: Trial, planter: Planter, operation: Mapping[str,
     if not paths:
         return []
     if operation["action"] != "create":
-        return [planned(operation_request(operation, service.document, path=path)) for path in paths]
+        return [planned(operation_request(operation, path=path)) for path in paths]
     settings = trial.tools.settings
     wanted = round(settings.load_rate * (settings.load_duration_s + WARMUP_S)) + 2
     resource = planter.resources[operation["resource"]]
     bodies = varied_bodies(await planter.body(operation), resource, wanted)
     return [
-        planned(operation_request(operation, service.document, path=paths[i % len(paths)], body=body))
-        for i, body in enumerate(bodies)
+        planned(operation_request(operation, path=paths[i % len(paths)], body=body)) for i, body in enumerate(bodies)
     ]
 
 

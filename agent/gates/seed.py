@@ -91,7 +91,7 @@ class Planter:
         if path is None:
             self.refused[operation["id"]] = "no parent row"
             return
-        request = operation_request(operation, self.service.document, path=path, body=await self.body(operation))
+        request = operation_request(operation, path=path, body=await self.body(operation))
         proof = self.service.credentials.for_security(operation.get("security", ()))
         answer = await fetch(
             self.http, request.method, self.service.url + request.target(proof.query),
