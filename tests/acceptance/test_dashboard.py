@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +27,7 @@ import yaml
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.bus.kafka import KafkaBus
 from agent.bus.port import Outgoing
+from agent.testing.process import AgentProcess
 from contracts.codec import encode, task_id
 from contracts.control import TaskCancel
 from contracts.envelope import TASK_CANCEL, TASK_REQUESTED, Envelope
@@ -82,8 +83,11 @@ async def test_every_query_returns_data_while_the_agent_works(tmp_path: Path) ->
         pytest.skip("prometheus is not installed (Debian: apt install prometheus)")
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(EmbeddedBroker())
-        port, alive = await stack.enter_async_context(_agent(servers, tmp_path))
-        prometheus = await stack.enter_async_context(_prometheus(program, port, tmp_path))
+        agent = AgentProcess(tmp_path / "workspace", servers, argv=(sys.executable, "-m", "agent", "run"))
+        await stack.enter_async_context(agent)
+        await agent.wait_ready()
+        prometheus = await stack.enter_async_context(_prometheus(program, agent.port, tmp_path))
+        alive = _alive(agent)
         await prometheus.until('up{job="backwright"} == 1', alive=alive)
 
         await _publish(servers, [_request("first"), _garbage(), _request("second")])
@@ -94,10 +98,15 @@ async def test_every_query_returns_data_while_the_agent_works(tmp_path: Path) ->
 
         empty = [f"{query.panel}: {query.expr}" for query in queries() if not prometheus.values(_filled(query))]
         groups = prometheus.get("/api/v1/rules")["groups"]
+        assert await agent.kill(signal.SIGTERM) == 0
     assert not empty
     rules = [rule for group in groups for rule in group["rules"]]
     assert {rule["name"] for rule in rules} == _alert_names()
     assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+
+
+def _alive(agent: AgentProcess) -> Alive:
+    return lambda: None if agent.exit_code is None else f"the agent ended with {agent.exit_code}: {agent.tail()}"
 
 
 def _filled(query: Any) -> str:
@@ -137,37 +146,6 @@ async def _publish(servers: str, records: list[Outgoing]) -> None:
 
 
 @asynccontextmanager
-async def _agent(servers: str, folder: Path) -> AsyncIterator[tuple[int, Alive]]:
-    """`backwright run` as a process; its port, and whether it is alive."""
-    log = folder / "agent.log"
-    kafka = embedded_settings(servers).model_dump(include={"session_timeout_ms", "heartbeat_interval_ms", "rebalance_timeout_ms", "fetch_max_wait_ms"})  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BACKWRIGHT_")} | {
-        "BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS": servers,
-        "BACKWRIGHT_WORKSPACE": str(folder / "workspace"),
-        "BACKWRIGHT_HTTP__PORT": "0",
-        **{f"BACKWRIGHT_KAFKA__{name.upper()}": str(value) for name, value in kafka.items()},
-    }
-    argv = [sys.executable, "-m", "agent", "run"]
-    async with _process(argv, log, environment) as alive:
-        async with asyncio.timeout(60):
-            while (port := _port(log)) is None:
-                if trouble := alive():
-                    pytest.fail(trouble)
-                await asyncio.sleep(0.1)
-        yield port, alive
-
-
-def _port(log: Path) -> int | None:
-    """The port that the agent says it listens on."""
-    for line in log.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and entry.get("event") == "agent.started":
-                return int(entry["port"])
-    return None
-
-
-@asynccontextmanager
 async def _prometheus(program: str, target: int, folder: Path) -> AsyncIterator[Prometheus]:
     """Prometheus with the rules of deploy/, scraping the agent each second."""
     configuration = {
@@ -182,7 +160,7 @@ async def _prometheus(program: str, target: int, folder: Path) -> AsyncIterator[
     argv = [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
     async with _process(argv, folder / "prometheus.log", None) as alive:
         async with asyncio.timeout(30):
-            while not await asyncio.to_thread(_listens, port):
+            while not await asyncio.to_thread(_is_ready, port):
                 if trouble := alive():
                     pytest.fail(trouble)
                 await asyncio.sleep(0.1)
@@ -214,10 +192,12 @@ async def _process(argv: list[str], log: Path, environment: dict[str, str] | Non
             await process.wait()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _free_port() -> int:
