@@ -26,7 +26,7 @@ from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
 from agent.pipeline.engine import Engine
 from agent.runtime.supervisor import Supervisor
-from agent.sandbox.local import LocalSandbox
+from agent.sandbox.local import LocalSandbox, hide_from_children
 from agent.services.embedded import EmbeddedPostgres
 from agent.services.external import ExternalPostgres
 from agent.services.port import Databases
@@ -118,6 +118,7 @@ def package_cache() -> Path:
 
 def workshop(settings: Settings) -> Workshop:
     """Sandbox, throwaway databases and artefact store."""
+    hide_from_children()
     sandbox = LocalSandbox(settings.sandbox, package_cache())
     dsn = settings.postgres.dsn
     databases: Databases = (

@@ -95,7 +95,11 @@ def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:
 
 async def _run(settings: Settings, folder: Path, document: bytes, media_type: str, broker: Broker) -> Progress:
     async with AsyncExitStack() as stack:
-        servers = await stack.enter_async_context(EmbeddedBroker() if broker is Broker.EMBEDDED else LocalKafka())
+        servers = await stack.enter_async_context(
+            EmbeddedBroker()
+            if broker is Broker.EMBEDDED
+            else LocalKafka(progress=lambda line: stderr.print(f"  {line}", markup=False))
+        )
         kafka = (
             embedded_settings(servers, settings.kafka)
             if broker is Broker.EMBEDDED
