@@ -8,7 +8,6 @@ SPEC ?=
 BROKER ?= embedded
 UV_LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make relock"
 export UV_SYSTEM_CERTS := true
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help install demo test lint bench relock clean
 .DEFAULT_GOAL := help
