@@ -1,5 +1,6 @@
 """`python -m app`: serve. Ends with 2 and one line when the configuration is wrong."""
 
+import signal
 import sys
 
 import uvicorn
@@ -25,6 +26,8 @@ def main() -> int:
     except ConfigurationError as exc:
         sys.stderr.write(f"configuration: {exc}\n")
         return 2
+    # uvicorn drains, then raises the signal again: with this handler the process ends with 0.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         app,
         host=settings.host,

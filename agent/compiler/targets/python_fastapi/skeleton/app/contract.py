@@ -527,17 +527,32 @@ class OperationContract:
         )
         # `security: []` opens an operation; absent, the document's own holds.
         self.security: list[dict[str, list[str]]] = node.get("security", document.get("security", [])) or []
+        self._contract, self._item, self._node = contract, item, node
+        self._place = place
+
+    def compile(self) -> None:
+        """Compile every validator now: a document that cannot be compiled must stop the start, not a request."""
+        _ = self.parameters, self.body
+
+    @cached_property
+    def parameters(self) -> list[Parameter]:
+        """The parameters of the operation, those of its path included."""
         found: dict[tuple[str, str], Parameter] = {}
-        for holder, where in ((item, place), (node, f"{place}/{method.lower()}")):
+        for holder, where in ((self._item, self._place), (self._node, f"{self._place}/{self.method.lower()}")):
             for index, raw in enumerate(_as_list(holder.get("parameters"))):
-                pointer, parameter = contract.locate(raw, f"{where}/parameters/{index}")
-                compiled = Parameter(contract, pointer, parameter)
+                pointer, parameter = self._contract.locate(raw, f"{where}/parameters/{index}")
+                compiled = Parameter(self._contract, pointer, parameter)
                 found[compiled.place, compiled.name.lower() if compiled.place == "header" else compiled.name] = compiled
-        self.parameters = [p for p in found.values() if not (p.place == "header" and p.name.lower() in IGNORED_HEADERS)]
-        self.body: Body | None = None
-        if "requestBody" in node:
-            pointer, body = contract.locate(node["requestBody"], f"{place}/{method.lower()}/requestBody")
-            self.body = Body(contract, pointer, body)
+        return [p for p in found.values() if not (p.place == "header" and p.name.lower() in IGNORED_HEADERS)]
+
+    @cached_property
+    def body(self) -> Body | None:
+        """The request body, if one is declared."""
+        if "requestBody" not in self._node:
+            return None
+        place = f"{self._place}/{self.method.lower()}/requestBody"
+        pointer, body = self._contract.locate(self._node["requestBody"], place)
+        return Body(self._contract, pointer, body)
 
     def declares(self, status: int) -> bool:
         """Whether the document names this status for this operation."""

@@ -816,6 +816,19 @@ async def remove(call: Call, steps: Sequence[Step], reply: Answer) -> Response:
     return response
 
 
+async def remove_only_row(call: Call, scope: Scope, reply: Answer) -> Response:
+    """Delete the single row of a scope."""
+    async with call.database.begin() as connection:
+        parent = await store.walk(connection, scope.steps, call.path)
+        row = await store.find_in_scope(connection, scope, parent, call.path)
+        if row is None:
+            raise Problem(Kind.NOT_FOUND, f"There is no {scope.resource.name} yet.")
+        response = await respond(call, connection, reply, row, owner=scope.resource)
+        identity = {IDENTITY: row[scope.resource.identity.name]}
+        await store.fetch_one(connection, store.delete_statement(scope.resource), identity)
+    return response
+
+
 async def remove_all(call: Call, scope: Scope, reply: Answer, filters: tuple[Filter, ...] = ()) -> Response:
     """Delete every row of a scope that the filters leave."""
     used = used_filters(call, filters)

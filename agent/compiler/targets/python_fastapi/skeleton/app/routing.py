@@ -113,6 +113,11 @@ class Route:
     errors: ErrorShapes
     hook: Handler | None = None
 
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether the operation waits for somebody to write its hook."""
+        return self.hook is not None and "unwritten" in self.hook.__dict__
+
 
 @dataclass(slots=True)
 class Routes:
@@ -165,7 +170,10 @@ def include(app: FastAPI, contract: Contract, runtime: Runtime, routers: Sequenc
     found = [(Template.of(route.path), route, routes.tag) for routes in routers for route in routes.routes]
     for template, route, tag in sorted(found, key=lambda item: (item[0].generality, item[0].path)):
         router = APIRouter(prefix=base_path, redirect_slashes=False)
-        endpoint = Endpoint(contract.operation(route.method, route.path), route, template, runtime)
+        operation = contract.operation(route.method, route.path)
+        if not route.is_unwritten:
+            operation.compile()
+        endpoint = Endpoint(operation, route, template, runtime)
         router.add_api_route(
             template.path,
             endpoint.serve,
@@ -207,8 +215,7 @@ class Endpoint:
 
     async def _serve(self, request: Request) -> Response:
         caller = await self._runtime.gate.admit(request, self._contract.security)
-        hook = self._route.hook
-        if hook is not None and "unwritten" in hook.__dict__:
+        if self._route.is_unwritten:
             raise NotImplementedYet(self._route.operation)
         inputs = await self._inputs(request)
         return await self._route.handler(Call(request, self._runtime, self._contract, caller, inputs))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -25,6 +24,7 @@ from app.main import ROOT, Service, create_app, load_service
 from app.settings import Settings
 from tests import sample
 from tests.harness import Client, decode
+from tests.walker import Walker
 
 Json = Any
 
@@ -109,6 +109,12 @@ async def client(service_dsn: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture(scope="session")
+def walker(client: Client) -> Walker:
+    """Calls operations of this service with their samples."""
+    return Walker(client)
+
+
+@pytest.fixture(scope="session")
 def sample_credentials() -> Json:
     """Throwaway credentials for the sample."""
     return credentials(Contract(sample.DOCUMENT))
@@ -128,6 +134,3 @@ async def sample_client(sample_dsn: str, sample_credentials: Json) -> AsyncItera
 def root() -> Path:
     """The folder of this project."""
     return ROOT
-
-
-__all__ = ["httpx"]

@@ -1,0 +1,85 @@
+"""Rendering: one frozen dataclass per template, literals only through escaping filters, undefined names are errors."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+Json = Any
+
+
+def py(value: Json) -> str:
+    """A Python literal. Text keeps printable characters; everything else is escaped, lone surrogates too."""
+    return repr(value)
+
+
+def docstring(text: str) -> str:
+    """A docstring of one line: no quote can end it, no backslash escape can start, no control character is left."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "Undocumented."
+    safe = words.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    if safe.endswith('"'):
+        safe = f'{safe[:-1]}\\"'
+    return f'"""{safe[:500].rstrip(chr(92))}"""' if len(safe) > 500 else f'"""{safe}"""'
+
+
+def toml(text: str) -> str:
+    """A TOML string on one line."""
+    safe = "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in _encodable(text).replace("\\", "\\\\"))
+    return '"' + safe.replace('"', '\\"') + '"'
+
+
+def md(text: str, length: int = 300) -> str:
+    """Text inside a line of Markdown: markup and HTML are taken literally."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in _encodable(text)).split())
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$&" else c for c in words[:length])
+
+
+def code(text: str, length: int = 300) -> str:
+    """A code span of Markdown, also inside a table."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in _encodable(text)).split())[:length]
+    return "`" + words.replace("`", "'").replace("|", "\\|") + "`"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def pretty_json(value: Json) -> str:
+    """JSON as we deliver it: indented, sorted by the document's own order, ASCII where it must be."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    return text + "\n"
+
+
+def migration_type(kind: str) -> str:
+    """A column's type as a migration names it."""
+    return f"postgresql.{kind}" if kind.startswith("JSONB") else f"sa.{kind}"
+
+
+@cache
+def environment(package: str) -> Environment:
+    """The templates below `package`/woven."""
+    folder = files(package).joinpath("woven")
+
+    def load(name: str) -> str | None:
+        file = folder.joinpath(name)
+        return file.read_text("utf-8") if file.is_file() else None
+
+    made = Environment(  # noqa: S701 - no HTML is made here; every template names its escaping filter
+        loader=FunctionLoader(load), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    made.filters |= {
+        "py": py, "docstring": docstring, "toml": toml, "md": md, "code": code, "migration_type": migration_type,
+    }  # fmt: skip
+    return made
+
+
+def render(package: str, template: str, values: Mapping[str, Any]) -> str:
+    """One file. Raises jinja2.TemplateError: a template asks for what nobody decided."""
+    return environment(package).get_template(template).render(**values)
