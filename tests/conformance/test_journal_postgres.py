@@ -114,6 +114,26 @@ async def test_second_claim_on_a_key_looks_again_under_its_lock(store: PostgresS
         await connection.close()
 
 
+async def test_key_that_another_is_claiming_is_passed_by_without_waiting(store: PostgresStore) -> None:
+    """An earlier task that appears late (its commit, or its `run_at`) must not start beside the one being claimed."""
+    early, late = new_task("a", key="orders", run_after_s=60), new_task("b", key="orders")
+    await accepted(store.journal, early, late)
+    one, two = await store.connect(), await store.connect()
+    transaction = one.transaction()
+    await transaction.start()
+    _, claims = await module._claim(one, "w1", 1, LEASE_S)
+    assert [claim.task_id for claim in claims] == [late.task_id]
+    await store.execute(f"UPDATE task SET state = 'available', run_at = NULL WHERE task_id = '{early.task_id}'")
+
+    async with two.transaction():
+        _, claims = await asyncio.wait_for(module._claim(two, "w2", 1, LEASE_S), 5)
+
+    assert claims == []
+    await transaction.commit()
+    for connection in (one, two):
+        await connection.close()
+
+
 async def test_claim_whose_answer_was_lost_is_given_again(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
