@@ -65,13 +65,14 @@ class Inbox:
 
     def __init__(
         self, consumer: Consumer, journal: Journal, artifacts: Artifacts, clock: Clock, metrics: Metrics,
-        tracer: Tracer, pressure: Pressure,
+        tracer: Tracer, pressure: Pressure, *, poll_s: float = POLL_S,
     ) -> None:  # fmt: skip
         self._consumer = consumer
         self._journal = journal
         self._artifacts = artifacts
         self._clock = clock
         self._metrics = metrics
+        self._poll_s = poll_s
         self._tracer = tracer
         self._is_untraced = isinstance(tracer, NoOpTracer)
         self._pressure = pressure
@@ -88,7 +89,7 @@ class Inbox:
             await self._consumer.start()
             while not ended():
                 self._press(draining())
-                records = await self._consumer.poll(timeout_s=POLL_S)
+                records = await self._consumer.poll(timeout_s=self._poll_s)
                 if records:
                     crash_point("inbox.polled")
                     await self._store(list(records), ended)

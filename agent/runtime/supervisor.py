@@ -25,7 +25,7 @@ from agent.clock import Clock
 from agent.errors import FatalError, TransientError
 from agent.journal.port import Depths, Journal, State
 from agent.pipeline.port import Work
-from agent.runtime.inbox import TOPICS, Inbox, Pressure
+from agent.runtime.inbox import POLL_S, TOPICS, Inbox, Pressure
 from agent.runtime.outbox import Outbox
 from agent.runtime.verdict import backoff_s
 from agent.runtime.worker import IDLE_S, LEASHES, Means, Worker
@@ -129,8 +129,9 @@ class Supervisor:
             consumer = self._bus.consumer(TOPICS, group=self._group)
             self._consumer, self._consumer_since = consumer, time.monotonic()
             inbox = Inbox(
-                consumer, self._journal, self._artifacts, self._clock, self._metrics, self._tracer, self._pressure
-            )
+                consumer, self._journal, self._artifacts, self._clock, self._metrics, self._tracer, self._pressure,
+                poll_s=min(POLL_S, self._idle_s),
+            )  # fmt: skip
             try:
                 await inbox.run(draining=self._draining.is_set, ended=self._worked.is_set)
             except TransientError as exc:
