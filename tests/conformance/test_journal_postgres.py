@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
-from agent.journal import postgres as module
 from agent.journal.port import Claim, Ending, Finish, OutboxRow, Renewal, State
-from agent.journal.postgres import PostgresJournal
+from agent.journal.postgres import SCHEMA, PostgresJournal, work
+from agent.journal.postgres.session import SHARDS, SQL
 from agent.settings import JournalSettings
 from tests.conformance.journals import (
     LEASE_S,
@@ -106,7 +106,7 @@ async def test_second_claim_on_a_key_looks_again_under_its_lock(store: PostgresS
     await fast_transaction.commit()
     chosen = await slow.fetchval("SELECT id FROM task WHERE task_id = $1 FOR UPDATE", new_task("b").task_id)
 
-    found = await slow.fetch(module.SQL["started_now"], [chosen])
+    found = await slow.fetch(SQL["started_now"], [chosen])
 
     assert found == []
     await transaction.rollback()
@@ -121,12 +121,12 @@ async def test_key_that_another_is_claiming_is_passed_by_without_waiting(store: 
     one, two = await store.connect(), await store.connect()
     transaction = one.transaction()
     await transaction.start()
-    _, claims = await module._claim(one, "w1", 1, LEASE_S)
+    _, claims = await work.claim(one, "w1", 1, LEASE_S)
     assert [claim.task_id for claim in claims] == [late.task_id]
     await store.execute(f"UPDATE task SET state = 'available', run_at = NULL WHERE task_id = '{early.task_id}'")
 
     async with two.transaction():
-        _, claims = await asyncio.wait_for(module._claim(two, "w2", 1, LEASE_S), 5)
+        _, claims = await asyncio.wait_for(work.claim(two, "w2", 1, LEASE_S), 5)
 
     assert claims == []
     await transaction.commit()
@@ -262,13 +262,13 @@ async def test_relays_share_when_their_hands_are_empty(store: PostgresStore) -> 
     """What a relay has in hand it keeps; the rest is shared fairly, within a few seconds."""
     other = await store.replica()
     await keep(store.journal)
-    assert await shards_of(store) == {store.journal._name: module.SHARDS}  # type: ignore[attr-defined]
+    assert await shards_of(store) == {store.journal._name: SHARDS}  # type: ignore[attr-defined]
     await keep(other)
     await keep(store.journal)
     await keep(other)
 
     assert set(await shards_of(store)) == {store.journal._name, other._name}  # type: ignore[attr-defined]
-    assert set((await shards_of(store)).values()) == {module.SHARDS // 2}
+    assert set((await shards_of(store)).values()) == {SHARDS // 2}
 
 
 async def test_relay_keeps_the_shards_of_rows_in_flight(store: PostgresStore) -> None:
@@ -283,7 +283,7 @@ async def test_relay_keeps_the_shards_of_rows_in_flight(store: PostgresStore) ->
     await store.journal.sent([row.position for row in in_flight])
     await keep(store.journal)
     await keep(other)
-    assert set((await shards_of(store)).values()) == {module.SHARDS // 2}
+    assert set((await shards_of(store)).values()) == {SHARDS // 2}
 
 
 async def test_relay_that_died_is_replaced(store: PostgresStore) -> None:
@@ -466,7 +466,7 @@ async def test_renewal_from_another_event_loop(store: PostgresStore) -> None:
 async def test_replicas_that_start_together_migrate_once(store: PostgresStore) -> None:
     """A deployment starts them all at once."""
     await store.journal.close()
-    await store.execute(f"DROP SCHEMA {module.SCHEMA} CASCADE")
+    await store.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
 
     replicas = [store.another() for _ in range(5)]
     await asyncio.gather(*[each.open() for each in replicas])

@@ -1,0 +1,158 @@
+"""One call of `accept` on the shared journal."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from agent.journal import lifecycle, rows
+from agent.journal.lifecycle import Numbered, TaskRow
+from agent.journal.port import Acceptance, Intake, NewAnswer, NewCommand, NewDeadLetter, NewTask
+from agent.journal.postgres.session import SQL, Connection, Writes, lock_rows, transposed
+
+INTAKE_LOCK = 7_260_402  # any number, as long as nobody else on this database locks with it
+
+
+class Acceptor:
+    """One call of `accept`: a few statements for the whole batch, then the items one by one, in order, in memory."""
+
+    def __init__(self, connection: Connection, batch: Sequence[Intake]) -> None:
+        self._connection = connection
+        self._batch = batch
+        self._tasks = [item for item in batch if isinstance(item, NewTask)]
+        self._commands = [item for item in batch if isinstance(item, NewCommand)]
+        self._rows: dict[str, TaskRow] = {}
+        self._letters: dict[str, tuple[bool, str | None]] = {}
+        self._early: dict[str, list[NewCommand]] = defaultdict(list)
+        self._applied: list[str] = []
+        self._closed: list[str] = []
+        self._new: dict[str, int] = {}  # task ids that are new, until their item is met
+        self._digests: dict[str, str] = {}
+        self._new_others: set[tuple[type, str]] = set()
+
+    async def run(self) -> list[Acceptance]:
+        self._writes = Writes(await self._lock())
+        await self._insert_requests()
+        await self._insert_commands()
+        await self._insert_answers()
+        await self._insert_letters()
+        outcomes = [self._outcome(item) for item in self._batch]
+        await self._writes.store(self._connection)
+        if self._applied:
+            await self._connection.execute(SQL["mark_commands"], self._applied, False)
+        if still := [given.command_id for early in self._early.values() for given in early]:
+            await self._connection.execute(SQL["mark_commands"], still, True)
+        if self._closed:
+            await self._connection.execute(SQL["close_letters"], self._closed)
+        return outcomes
+
+    async def _lock(self) -> datetime:
+        if self._commands:
+            found = await self._connection.fetchrow(SQL["own_intake"], INTAKE_LOCK)
+        elif self._tasks:
+            found = await self._connection.fetchrow(SQL["share_intake"], INTAKE_LOCK)
+        else:
+            found = await self._connection.fetchrow(SQL["now"])
+        return rows.moment(found[-1])
+
+    async def _insert_requests(self) -> None:
+        if not self._tasks:
+            return
+        first = {task.task_id: task for task in reversed(self._tasks)}
+        given = [first.pop(task.task_id) for task in self._tasks if task.task_id in first]
+        columns = transposed(rows.request_columns(0, task, self._writes.now)[1:] for task in given)
+        self._new = {
+            task_id: row_id for row_id, task_id in await self._connection.fetch(SQL["insert_requests"], *columns)
+        }
+        known = [task.task_id for task in given if task.task_id not in self._new]
+        if known:
+            self._digests = dict(await self._connection.fetch(SQL["known_requests"], known))
+        if self._new:
+            for command_id, name, subject, data in await self._connection.fetch(
+                SQL["waiting_commands"], list(self._new)
+            ):
+                self._early[subject].append(NewCommand(command_id, name, subject, rows.load(data)))
+
+    async def _insert_commands(self) -> None:
+        if not self._commands:
+            return
+        columns = transposed((c.command_id, c.command, c.task_id, rows.dump(c.data)) for c in self._commands)
+        fresh = await self._connection.fetch(SQL["insert_commands"], *columns, self._writes.now.timestamp())
+        self._new_others |= {(NewCommand, command_id) for (command_id,) in fresh}
+        subjects = {given.task_id for given in self._commands}
+        for letter_id, is_closed, task_id in await self._connection.fetch(SQL["lock_letters"], list(subjects)):
+            self._letters[letter_id] = (is_closed, task_id)
+            if task_id is not None:
+                subjects.add(task_id)
+        self._rows, self._writes.archived = await lock_rows(self._connection, sorted(subjects))
+
+    async def _insert_answers(self) -> None:
+        given = [(item.query_id, item.data) for item in self._batch if isinstance(item, NewAnswer)]
+        if given:
+            at = self._writes.now.timestamp()
+            fresh = await self._connection.fetch(SQL["insert_answers"], *transposed(given), at)
+            self._new_others |= {(NewAnswer, query_id) for (query_id,) in fresh}
+
+    async def _insert_letters(self) -> None:
+        given = [
+            (item.dead_letter_id, None, rows.place_of(item.origin), item.code, rows.dump(item.event.data))
+            for item in self._batch
+            if isinstance(item, NewDeadLetter)
+        ]
+        if given:
+            at = self._writes.now.timestamp()
+            fresh = await self._connection.fetch(SQL["insert_letters"], *transposed(given), at)
+            self._new_others |= {(NewDeadLetter, letter_id) for (letter_id,) in fresh}
+
+    # --- in memory ------------------------------------------------------------------------------------------------
+
+    def _outcome(self, item: Intake) -> Acceptance:
+        if isinstance(item, NewTask):
+            return self._accept_task(item)
+        name = {NewCommand: "command_id", NewAnswer: "query_id", NewDeadLetter: "dead_letter_id"}[type(item)]
+        mark = (type(item), getattr(item, name))
+        if mark not in self._new_others:
+            return Acceptance.DUPLICATE
+        self._new_others.discard(mark)
+        if isinstance(item, NewCommand):
+            self._accept_command(item)
+        elif isinstance(item, NewDeadLetter):
+            self._writes.events.append((None, Numbered(item.event, None)))
+        return Acceptance.ACCEPTED
+
+    def _accept_task(self, task: NewTask) -> Acceptance:
+        row_id = self._new.pop(task.task_id, None)
+        if row_id is None:
+            same = self._digests[task.task_id] == task.payload_digest
+            return Acceptance.DUPLICATE if same else Acceptance.CONFLICT
+        self._digests[task.task_id] = task.payload_digest
+        early = self._early.pop(task.task_id, [])
+        self._applied += [given.command_id for given in early]
+        decision = lifecycle.accept(row_id, task, early, self._writes.now)
+        self._writes.inserted[row_id] = (decision.row, task.ordering_key)
+        self._rows[task.task_id] = self._writes.add(decision.row, decision)
+        return Acceptance.ACCEPTED
+
+    def _accept_command(self, given: NewCommand) -> None:
+        if given.command.startswith("dead_letter."):
+            self._command_letter(given)
+        elif (row := self._rows.get(given.task_id)) is None:
+            self._early[given.task_id].append(given)
+        else:
+            self._rows[given.task_id] = self._writes.add(row, lifecycle.command(row, given, self._writes.now))
+
+    def _command_letter(self, given: NewCommand) -> None:
+        is_closed, task_id = self._letters.get(given.task_id, (False, None))
+        row = self._rows.get(task_id) if task_id else None
+        refusal = lifecycle.letter_refusal(
+            given, is_known=given.task_id in self._letters, is_closed=is_closed, has_task=row is not None
+        )
+        if refusal is not None:
+            self._writes.events.append((None, Numbered(refusal, None)))
+            return
+        if given.command == "dead_letter.replay" and row is not None:
+            after = lifecycle.replay(row, given.command_id, self._writes.now)
+            self._rows[row.task_id] = self._writes.add(row, after)
+            if after.row.epoch == row.epoch:
+                return  # refused: the letter stays open
+        self._letters[given.task_id] = (True, task_id)
+        self._closed.append(given.task_id)

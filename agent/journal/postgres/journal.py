@@ -1,0 +1,409 @@
+"""The journal of many replicas: PostgreSQL, where row locks stand between two writers and the database's clock counts leases.
+
+Rules for editors:
+1. All lease time is `clock_timestamp()`; this process's clock is never compared with it.
+2. A task's row is locked (`lock_tasks`, in order of id, or SKIP LOCKED) before lifecycle decides about it, and positions
+   of the outbox are taken after that: so the order of a task's events is the order of its commits.
+3. Nothing waits for a lock while it holds one out of order: locks of rows ascend, locks of ordering keys are tried.
+4. A commit whose answer was lost may have happened. Every call can be repeated; a repeated claim takes what the lost one
+   had taken.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from secrets import token_hex
+from typing import Any, TypeVar
+
+import asyncpg
+
+from agent.errors import JournalUnavailable
+from agent.journal import lifecycle, rows, sql
+from agent.journal.lifecycle import Decision, TaskRow
+from agent.journal.port import (
+    Acceptance,
+    Checkpoint,
+    Claim,
+    Depths,
+    Event,
+    Finish,
+    Intake,
+    OutboxRow,
+    Renewal,
+    State,
+    TaskView,
+    Tidied,
+)
+from agent.journal.postgres.intake import Acceptor
+from agent.journal.postgres.session import SCHEMA, SHARDS, SQL, Again, Connection, translated
+from agent.journal.postgres.work import Unit, adopt, claim, write_group
+from agent.journal.wakeups import Wakeups
+from agent.settings import JournalSettings
+
+T = TypeVar("T")
+
+RELAY_HELD_S = 10.0
+RELAY_KEEP_S = 3.0
+NOTIFY_EVERY_S = 0.02  # a NOTIFY takes a lock of the whole database at commit: one for many changes
+POLL_S = 1.0  # longest sleep while nobody listens
+GROUP_LIMIT = 200
+TRIES = 5
+MIGRATION_LOCK = 7_260_401  # any number, as long as nobody else on this database locks with it
+
+
+class PostgresJournal:
+    """Implements agent.journal.port.Journal. `renew` may be called from another event loop than the one of `open`."""
+
+    def __init__(self, dsn: str, settings: JournalSettings) -> None:
+        self._dsn = dsn
+        self._settings = settings
+        self._name = token_hex(16)  # of this process's start, never of a host: hosts are reused
+        self._wakeups = Wakeups()
+        self._pool: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._elsewhere: dict[asyncio.AbstractEventLoop, Any] = {}  # a connection per other loop that renews
+        self._background: list[asyncio.Task[None]] = []
+        self._dirty = asyncio.Event()
+        self._is_listening = False
+        self._units: list[Unit] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._claims = 0
+        self._lost_claims: dict[str, list[str]] = defaultdict(list)  # owners of claims whose answer was lost, by worker
+        self._kept_at = float("-inf")
+        self._in_hand: dict[int, int] = {}  # shard of each position that was given out and not yet sent
+
+    # --- connection -----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        with translated():
+            await self._migrate()
+            self._pool = await asyncpg.create_pool(
+                self._dsn, min_size=1, max_size=self._settings.pool_size, reset=_keep, **self._options()
+            )
+        self._background = [asyncio.create_task(self._listen()), asyncio.create_task(self._notify())]
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            with contextlib.suppress(JournalUnavailable), translated():
+                if self._kept_at > float("-inf"):
+                    await pool.execute(SQL["leave_relays"], self._name)
+                async with asyncio.timeout(self._settings.statement_timeout_s):
+                    await pool.close()
+            pool.terminate()
+        for connection in self._elsewhere.values():
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                connection.terminate()
+        self._elsewhere.clear()
+
+    def _options(self) -> dict[str, Any]:
+        timeout_ms = str(int(self._settings.statement_timeout_s * 1000))
+        return {
+            "timeout": self._settings.statement_timeout_s,
+            "command_timeout": self._settings.statement_timeout_s + 1,
+            "server_settings": {
+                "application_name": "backwright",
+                "search_path": SCHEMA,
+                "statement_timeout": timeout_ms,
+                "lock_timeout": timeout_ms,
+                # A process that was stopped in the middle of a transaction must not keep its locks.
+                "idle_in_transaction_session_timeout": timeout_ms,
+                "synchronous_commit": "on",
+            },
+        }
+
+    async def _migrate(self) -> None:
+        """Bring the schema up to date, one replica at a time. Scripts only add, so that old replicas go on working."""
+        connection = await asyncpg.connect(self._dsn, **self._options())
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                await connection.execute(
+                    "CREATE TABLE IF NOT EXISTS migration (number integer PRIMARY KEY, applied_at timestamptz NOT NULL)"
+                )
+                done = {number for (number,) in await connection.fetch("SELECT number FROM migration")}
+                for number, script in sql.migrations("postgres"):
+                    if number not in done:
+                        await connection.execute(script)
+                        await connection.execute("INSERT INTO migration VALUES ($1, clock_timestamp())", number)
+        finally:
+            await connection.close(timeout=self._settings.statement_timeout_s)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        if self._pool is None:
+            raise JournalUnavailable("the journal is not open")
+        with translated():
+            async with self._pool.acquire(timeout=self._settings.statement_timeout_s) as connection:
+                yield connection
+
+    async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction; once more if PostgreSQL chose it as the victim of a deadlock."""
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._connected() as connection, connection.transaction():
+                    return await work(connection)
+            except Again:
+                if not left:
+                    raise
+                await asyncio.sleep(0.01 * (TRIES - left))
+        raise AssertionError("unreachable")
+
+    async def _fetch(self, statement: str, *values: Any) -> Sequence[Any]:
+        async with self._connected() as connection:
+            found: Sequence[Any] = await connection.fetch(SQL[statement], *values)
+            return found
+
+    # --- intake ---------------------------------------------------------------------------------------------------
+
+    async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
+        if not batch:
+            return []
+        outcomes = await self._in_transaction(lambda connection: Acceptor(connection, rows.cleaned(batch)).run())
+        if Acceptance.ACCEPTED in outcomes:
+            self._changed()
+        return outcomes
+
+    # --- work -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, worker: str, *, limit: int, lease_s: float) -> Sequence[Claim]:
+        self._wakeups.note()
+        self._claims += 1
+        owner = f"{worker}#{self._claims}"
+        lost = self._lost_claims[worker]
+        try:
+            adopted = await self._in_transaction(lambda connection: adopt(connection, lost, lease_s)) if lost else []
+            self._lost_claims[worker].clear()
+            moved, claims = await self._in_transaction(
+                lambda connection: claim(connection, owner, limit - len(adopted), lease_s)
+            )
+        except (JournalUnavailable, asyncio.CancelledError):
+            self._lost_claims[worker].append(owner)
+            raise
+        if moved:
+            self._changed()
+        return [*adopted, *claims]
+
+    async def renew(self, claims: Sequence[Claim], *, lease_s: float) -> Mapping[str, Renewal]:
+        given = ([claim.task_id for claim in claims], [claim.fence for claim in claims], lease_s)
+        if asyncio.get_running_loop() is self._loop:
+            held = await self._fetch("renew", *given)
+        else:
+            held = await self._renew_elsewhere(given)
+        answers = {claim.task_id: Renewal(held=False) for claim in claims}
+        answers.update({task_id: Renewal(held=True, cancel_requested=asked) for task_id, asked in held})
+        return answers
+
+    async def _renew_elsewhere(self, given: tuple[Any, ...]) -> Sequence[Any]:
+        """In the caller's loop, on a connection of its own: a blocked main loop does not stop the renewal."""
+        loop = asyncio.get_running_loop()
+        with translated():
+            connection = self._elsewhere.get(loop)
+            if connection is None or connection.is_closed():
+                connection = self._elsewhere[loop] = await asyncpg.connect(self._dsn, **self._options())
+            try:
+                found: Sequence[Any] = await connection.fetch(SQL["renew"], *given)
+            except (asyncpg.InterfaceError, asyncio.CancelledError, TimeoutError):
+                connection.terminate()  # it may be in the middle of an answer
+                raise
+            return found
+
+    async def checkpoints(self, task_id: str) -> Mapping[str, Checkpoint]:
+        return {
+            step: Checkpoint(step, input_hash, rows.load(output), code_version, duration_s)
+            for step, input_hash, output, code_version, duration_s in await self._fetch("checkpoints", task_id)
+        }
+
+    async def record(
+        self, claim: Claim, checkpoint: Checkpoint | None, events: Sequence[Event], *, final: bool = False
+    ) -> None:
+        await self._write(claim, lambda row, now: lifecycle.record(row, events, final=final, now=now), checkpoint)
+        if events:
+            self._changed()
+
+    async def finish(self, claim: Claim, finish: Finish) -> None:
+        await self._write(claim, lambda row, now: lifecycle.finish(row, finish, now))
+        self._changed()
+
+    async def answer(self, query_id: str) -> bytes | None:
+        self._wakeups.note()
+        found = await self._fetch("answer", rows.plain(query_id))
+        return found[0][0] if found else None
+
+    async def _write(
+        self, claim: Claim, decide: Callable[[TaskRow, datetime], Decision], point: Checkpoint | None = None
+    ) -> None:
+        """Join the next group: what waits while a transaction runs shares the following one."""
+        unit = Unit(claim, decide, point, asyncio.get_running_loop().create_future())
+        self._units.append(unit)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_groups())
+        await unit.done
+
+    async def _write_groups(self) -> None:
+        while self._units:
+            group = [unit for unit in self._units[:GROUP_LIMIT] if not unit.done.done()]
+            del self._units[:GROUP_LIMIT]
+            (failed,) = await asyncio.gather(
+                self._in_transaction(lambda connection, group=group: write_group(connection, group)),  # type: ignore[misc]  # a default binds it
+                return_exceptions=True,
+            )
+            for unit, error in zip(group, failed if isinstance(failed, list) else [failed] * len(group), strict=True):
+                if unit.done.done():
+                    continue  # the caller was cancelled meanwhile
+                if error is None:
+                    unit.done.set_result(None)
+                else:
+                    unit.done.set_exception(error)
+
+    # --- outbox ---------------------------------------------------------------------------------------------------
+
+    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+        self._wakeups.note()
+        now = asyncio.get_running_loop().time()
+        if now - self._kept_at > RELAY_KEEP_S:
+            await self._in_transaction(self._keep_shards)
+            self._kept_at = now
+        found = await self._fetch("unsent", self._name, limit)
+        if len(found) < limit:
+            self._in_hand.clear()  # that is all there is
+        self._in_hand.update({values[0]: values[-1] for values in found})
+        return [rows.outbox_row(tuple(values)[:-1]) for values in found]
+
+    async def _keep_shards(self, connection: Connection) -> None:
+        """Stay a relay, with a fair share: take what is free below it, let go what is idle above it."""
+        await connection.execute(SQL["join_relays"], self._name, RELAY_HELD_S)
+        await connection.execute(SQL["forget_relays"])
+        relays = await connection.fetchval(SQL["count_relays"])
+        mine = {shard for (shard,) in await connection.fetch(SQL["keep_shards"], self._name, RELAY_HELD_S)}
+        share = -(-SHARDS // max(1, relays))
+        if len(mine) < share:
+            await connection.execute(SQL["take_shards"], self._name, RELAY_HELD_S, share - len(mine))
+        elif len(mine) > share:
+            idle = sorted(mine - set(self._in_hand.values()))
+            await connection.execute(SQL["release_shards"], self._name, idle[: len(mine) - share])
+
+    async def sent(self, positions: Sequence[int]) -> None:
+        async with self._connected() as connection:
+            await connection.execute(SQL["delete_outbox"], list(positions))
+        for position in positions:
+            self._in_hand.pop(position, None)
+
+    async def park(self, position: int, replacement: Event, *, reason: str) -> None:
+        async with self._connected() as connection:
+            data = rows.dump(replacement.data)
+            await connection.execute(
+                SQL["park"], position, replacement.type, rows.dump(replacement.key), data, rows.plain(reason)
+            )
+        self._changed()
+
+    # --- views ----------------------------------------------------------------------------------------------------
+
+    async def task(self, task_id: str) -> TaskView | None:
+        found = await self._fetch("view", task_id) or await self._fetch("archived_view", task_id)
+        return rows.task_view(tuple(found[0]))[1] if found else None
+
+    async def tasks(self, *, states: Sequence[State] = (), limit: int = 100) -> Sequence[TaskView]:
+        wanted = [state.value for state in states]
+        found = [
+            values
+            for statement in rows.view_statements(states)
+            for values in await self._fetch(statement, wanted, limit)
+        ]
+        views = dict(rows.task_view(tuple(values)) for values in found)
+        return [views[row_id] for row_id in sorted(views, reverse=True)[:limit]]
+
+    async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
+        return [rows.load(data) for (data,) in await self._fetch("dead_letters", limit)]
+
+    async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
+        found = await self._fetch("dead_letter", dead_letter_id)
+        return rows.load(found[0][0]) if found else None
+
+    async def depths(self) -> Depths:
+        counts = await self._fetch("counts")
+        sums = await self._fetch("sums", lifecycle.AGEING_STEP_S)
+        outbox, letters, available, running, unsent, now = sums[0]
+        return Depths(
+            by_state={State(state): count for state, count in counts},
+            outbox=outbox,
+            dead_letters=letters,
+            oldest_available_s=rows.age_s(now, available),
+            oldest_running_s=rows.age_s(now, running),
+            oldest_outbox_s=rows.age_s(now, unsent),
+        )
+
+    async def referenced(self) -> frozenset[str]:
+        found = await self._fetch("mentions")
+        return frozenset(name for (text,) in found for name in rows.ARTIFACT_NAME.findall(text))
+
+    async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
+        async with self._connected() as connection:
+            counts = [
+                _count(await connection.execute(SQL[statement], older_than_s, limit))
+                for statement in ("archive_tasks", "delete_answers", "delete_commands")
+            ]
+        return Tidied(*counts)
+
+    async def changed(self, *, timeout_s: float) -> None:
+        await self._wakeups.wait(timeout_s if self._is_listening else min(timeout_s, POLL_S))
+
+    # --- in the background ----------------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        """Wake who waits here at once, and the other replicas soon."""
+        self._wakeups.bump()
+        self._dirty.set()
+
+    async def _notify(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            with contextlib.suppress(JournalUnavailable):  # the others poll
+                async with self._connected() as connection:
+                    await connection.execute("SELECT pg_notify($1, $2)", SCHEMA, self._name)
+            await asyncio.sleep(NOTIFY_EVERY_S)
+
+    async def _listen(self) -> None:
+        while True:
+            with contextlib.suppress(JournalUnavailable), translated():
+                await self._listen_once()
+            self._is_listening = False
+            self._wakeups.bump()  # whoever sleeps long looks again, and polls from now on
+            await asyncio.sleep(POLL_S)
+
+    async def _listen_once(self) -> None:
+        """Until the connection is lost."""
+        lost = asyncio.Event()
+        connection = await asyncpg.connect(self._dsn, **self._options())
+        try:
+            connection.add_termination_listener(lambda _: lost.set())
+            await connection.add_listener(SCHEMA, self._heard)
+            self._is_listening = True
+            await lost.wait()
+        finally:
+            connection.terminate()
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        if payload != self._name:
+            self._wakeups.bump()
+
+
+def _count(tag: str) -> int:
+    """Rows of a command tag such as `DELETE 7`."""
+    return int(tag.rsplit(" ", 1)[1])
+
+
+async def _keep(_connection: Any) -> None:
+    """Instead of asyncpg's reset between two users of a pooled connection: we leave nothing behind in a session."""
