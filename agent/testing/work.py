@@ -61,10 +61,12 @@ class ScriptedWork:
             if step in done:
                 continue
             final = step == self.steps[-1]
-            await ledger.record(None, [self._status(ledger, _STATUS.get(step, Status.DEVELOPING), step, len(done))])
+            await ledger.record(
+                None, [self._status(ledger, _STATUS.get(step, Status.DEVELOPING), step, len(done), "begun")]
+            )
             await self._act(service, step, ledger)
             self._effect(ledger, step)
-            point = Checkpoint(step, f"hash of {step}", {"step": step}, __version__, 0.0)
+            point = Checkpoint(step, f"hash of {step}", {"step": step, "fence": ledger.claim.fence}, __version__, 0.0)
             done[step] = point
             events = self._events(service, step, ledger, len(done))
             await ledger.record(point, events, final=final)
@@ -92,12 +94,13 @@ class ScriptedWork:
             os.write(self._file, f"{claim.task_id} {claim.fence} {step} {time.time():.6f}\n".encode())
 
     def _events(self, service: str, step: str, ledger: Ledger, done: int) -> list[Event]:
-        status = self._status(ledger, _STATUS.get(step, Status.DEVELOPING), step, done)
+        status = self._status(ledger, _STATUS.get(step, Status.DEVELOPING), step, done, "done")
         if service.startswith("huge") and step == self.steps[1]:
             status = Event(status.type, status.key, {**status.data, "message": "x" * 2_000_000})
         return [status]
 
-    def _status(self, ledger: Ledger, status: Status, step: str, done: int) -> Event:
+    def _status(self, ledger: Ledger, status: Status, step: str, done: int, word: str = "ended") -> Event:
+        """Its message names the fence, so that a stranger can tell which attempt's writes were accepted."""
         model = TaskStatus(
             status=status,
             phase=_PHASE.get(step, Phase.DEVELOP).value,
@@ -107,6 +110,7 @@ class ScriptedWork:
             service=_service(ledger),
             attempt=ledger.claim.attempt,
             state=A2A_STATE[status],
+            message=f"fence {ledger.claim.fence}: {step} {word}",
         )
         exclude = None if self._checked else {"evidence", "diagnostics", "operations"}
         return Event(
