@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.compiler.diagnostics import diagnostic, shown
+from agent.compiler.infer_check import Checker
 from agent.compiler.infer_document import Document, RawContent, RawOperation, RawParameter
 from agent.compiler.infer_errors import Errors
 from agent.compiler.infer_model import Model, Modeller
-from agent.compiler.infer_operations import Outcome, Planner
+from agent.compiler.infer_operations import Outcome, Planner, hooked, resources_of
 from agent.compiler.infer_paths import groups, routes
 from agent.compiler.infer_resources import Finder
 from agent.compiler.infer_response import Responses
@@ -70,7 +71,10 @@ class _Understanding:
         """The finished value."""
         raw = list(self._document.operations())
         self._modeller, planner = self._infer(raw)
-        operations = tuple(self._operation(one, planner.plan(one)) for one in raw)
+        checker = Checker(self._document, self._sampler, self._validator, self._modeller.models)
+        outcomes = [_checked(one, planner.plan(one), checker) for one in raw]
+        self._note_use(outcomes)
+        operations = tuple(self._operation(one, outcome) for one, outcome in zip(raw, outcomes, strict=True))
         self._tell_operations(operations)
         self._tell_security(operations)
         info = self._normalised.document["info"]
@@ -103,6 +107,11 @@ class _Understanding:
         return modeller, planner
 
     # --- resources ---
+
+    def _note_use(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            for name in resources_of(outcome.plan) if outcome.plan else ():
+                self._modeller.models[name].used = True
 
     def _resources(self) -> tuple[Resource, ...]:
         """Those that some derived operation needs, and what they refer to."""
@@ -249,6 +258,11 @@ class _Understanding:
             self._diagnostics.append(diagnostic("security.optional-only", "", operations=named))
 
 
+def _checked(raw: RawOperation, outcome: Outcome, checker: Checker) -> Outcome:
+    fault = checker.fault(raw, outcome.plan) if outcome.plan else None
+    return hooked(outcome.rule, fault) if fault else outcome
+
+
 def _neighbours(model: Model) -> list[str]:
     found = [one.target for one in model.references.values()]
     return found + [one.target for one in model.collections.values()]
@@ -276,10 +290,10 @@ def _implied(raw: RawOperation, outcome: Outcome, secured: bool, models: dict[st
     plan = outcome.plan
     if plan is not None and plan.action is not Action.PING:
         model = models[plan.resource]
-        if plan.ancestors or plan.key or model.draft.singleton or _points_outside(outcome, model):
+        picks = plan.key is not None and plan.action is not Action.UPSERT
+        if plan.ancestors or picks or model.draft.singleton or _points_outside(outcome, model):
             possible.add(404)
-        writes = plan.action in (Action.CREATE, Action.REPLACE, Action.PATCH, Action.UPSERT)
-        if (writes and _can_conflict(model)) or plan.version:
+        if _can_conflict(plan, outcome, model) or plan.version:
             possible.add(409)
     return tuple(sorted(status for status in possible if not raw.declares(status)))
 
@@ -288,7 +302,13 @@ def _points_outside(outcome: Outcome, model: Model) -> bool:
     return outcome.body is not None and any(name in model.written for name in (*model.references, *model.collections))
 
 
-def _can_conflict(model: Model) -> bool:
-    return model.key.client or any(
-        one.unique and one.generated is None and one.name != model.key.name for one in model.properties.values()
-    )
+def _can_conflict(plan: Plan, outcome: Outcome, model: Model) -> bool:
+    """Whether a value that a client chooses may be taken already."""
+    if plan.action not in (Action.CREATE, Action.REPLACE, Action.PATCH) or outcome.body is None:
+        return False
+    chosen = [
+        one.name for one in model.properties.values() if one.unique and (one.generated is None or model.key.client)
+    ]
+    if plan.action is not Action.CREATE:
+        chosen = [name for name in chosen if name in model.written and (plan.key is None or name != plan.key.property)]
+    return any(name in model.written for name in chosen)

@@ -27,7 +27,21 @@ PROBLEM: dict[str, Json] = {
 _TEXTS: dict[str, str] = {
     **dict.fromkeys(["title", "name", "reason", "summary"], "title"),
     **dict.fromkeys(
-        ["detail", "details", "message", "msg", "description", "error", "errormessage", "errordescription", "text", "cause", "developermessage", "usermessage", "info"],
+        [
+            "detail",
+            "details",
+            "message",
+            "msg",
+            "description",
+            "error",
+            "errormessage",
+            "errordescription",
+            "text",
+            "cause",
+            "developermessage",
+            "usermessage",
+            "info",
+        ],
         "detail",
     ),
     **dict.fromkeys(["code", "errorcode", "errortype", "kind", "key", "slug"], "code"),
@@ -68,11 +82,9 @@ class Errors:
 
     def shapes(self, operation: RawOperation, diagnostics: list[Diagnostic]) -> tuple[ErrorShape, ...]:
         """A shape for each declared error status; problem documents where the schema cannot be met."""
-        found = []
-        for status in operation.responses:
-            if status[0] in "45" or (status == "default" and status != operation.success):
-                found.append(self._shape(operation, status, diagnostics))
-        return tuple(found)
+        own = operation.success
+        statuses = [one for one in operation.responses if one[0] in "45" or (one == "default" and one != own)]
+        return tuple(self._shape(operation, status, diagnostics) for status in statuses)
 
     def _shape(self, operation: RawOperation, status: str, diagnostics: list[Diagnostic]) -> ErrorShape:
         content = operation.content(status)

@@ -71,7 +71,7 @@ class Lists:
     # --- paging ---
 
     def _page(self, parameters: list[RawParameter], parts: ListParts, has_next: bool) -> list[RawParameter]:
-        folded = {fold(one.name): one for one in parameters}
+        folded = {fold(plain_name(one.name)): one for one in parameters}
         limit = self._first(folded, vocabulary.LIMIT)
         cursor = self._first(folded, vocabulary.CURSOR, lambda one: has_next and self._is_text(one))
         page = self._first(folded, vocabulary.PAGE, self._is_count)
@@ -179,7 +179,7 @@ class Lists:
     def _equal(
         self, parameter: RawParameter, view: View, known: dict[str, str], model: Model, place: Place
     ) -> Filter | None:
-        folded = fold(parameter.name)
+        folded = fold(plain_name(parameter.name))
         for candidate in self._candidates(folded, model):
             name = known.get(candidate)
             plural = name is None
@@ -234,7 +234,7 @@ class Lists:
     def _range(
         self, parameter: RawParameter, view: View, known: dict[str, str], model: Model, place: Place
     ) -> Filter | None:
-        for operator, rest in _bounds(parameter.name):
+        for operator, rest in _bounds(plain_name(parameter.name)):
             name = self._range_property(rest, known, model)
             if name is None:
                 continue
@@ -283,6 +283,13 @@ class Lists:
             and name in model.reads
             and name != model.key.name
         )
+
+
+def plain_name(name: str) -> str:
+    """`filter[name]`, `pagination.page` → what stands inside; `page[size]` stays whole."""
+    parts = [part for part in re.split(r"[\[\].]+", name) if part]
+    holders = ("filter", "filters", "pagination", "paging", "q", "where", "query", "search")
+    return parts[-1] if len(parts) == 2 and parts[0].lower() in holders else name
 
 
 def _whole(value: Json) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 from agent.compiler import infer_vocabulary as vocabulary
 from agent.compiler.infer_document import RawOperation
 from agent.compiler.infer_paths import Group, Route, Step
-from agent.compiler.infer_resources import Draft, Finder, Request
+from agent.compiler.infer_resources import Draft, Finder, Request, side_effect
 from agent.compiler.infer_schema import Schemas, View
 from agent.compiler.ir import (
     Collection,
@@ -157,7 +157,8 @@ class Modeller:
             if request is None:
                 continue
             model.writes.append((operation, request))
-            if operation.method == "POST" and not self._routes[operation.path].ends_with_item:
+            at_collection = not self._routes[operation.path].ends_with_item
+            if operation.method == "POST" and at_collection and side_effect(operation) is None:
                 model.creates.append((operation, request))
             for name, pointers in self._schemas.entity(request.entity).properties.items():
                 if not self._schemas.flag(pointers, "readOnly"):
@@ -220,7 +221,7 @@ class Modeller:
             if folded.startswith(noun) and len(folded) > len(noun):
                 candidates.append(folded[len(noun) :])
             candidates.append(noun + folded)
-        if folded == "id" or (folded.endswith("id") and any(folded == noun + "id" for noun in self._nouns(model))):
+        if folded == "id" or any(folded in (noun, noun + "id") for noun in self._nouns(model)):
             candidates.append("id")
         found = next((known[one] for one in candidates if one in known), None)
         if found is None or not self._is_scalar(model.reads.get(found) or model.written[found]):
@@ -293,8 +294,9 @@ class Modeller:
 
     def _scope(self, model: Model, step: Step, operation: RawOperation) -> Scope:
         known = {fold(name): name for name in model.reads}
-        noun = fold(singular(step.collection[-1])) if step.collection else ""
-        for candidate in (fold(step.parameter), noun, noun + "id"):
+        named = step.collection[-1] if step.collection and step.collection[-1] != "{}" else ""
+        noun = fold(singular(named))
+        for candidate in (fold(step.parameter), *((noun, noun + "id") if noun else ())):
             if candidate in known and self._is_scalar(model.reads[known[candidate]]):
                 return Scope(step.parameter, known[candidate])
         parameter = operation.parameter(step.parameter, "path")

@@ -13,7 +13,7 @@ from agent.compiler.infer_document import Document, RawOperation, RawParameter
 from agent.compiler.infer_lists import ListParts, Lists
 from agent.compiler.infer_model import Model, Modeller, Shaped
 from agent.compiler.infer_paths import Group, GroupKey, Route, Step
-from agent.compiler.infer_resources import Finder, Request
+from agent.compiler.infer_resources import Finder, Request, side_effect
 from agent.compiler.infer_response import Answer, Kind, Responses
 from agent.compiler.infer_schema import Schemas
 from agent.compiler.ir import (
@@ -147,7 +147,7 @@ class Planner:
         for rule in self.rules:
             outcome = rule(case)
             if outcome is not None:
-                return self._checked(case, outcome)
+                return outcome
         return hooked("unknown", "no rule knows what it does")
 
     # --- what cannot be served or understood at all ---
@@ -276,17 +276,10 @@ class Planner:
 
     def _side_effect(self, case: Case) -> Outcome | None:
         """Verbs that mean more than a changed row (audit: what only prose shows)."""
-        operation = case.operation
-        if operation.method in ("GET", "DELETE"):
+        verb = side_effect(case.operation)
+        if verb is None:
             return None
-        texts = [operation.id, str(operation.node.get("summary", ""))]
-        for text in texts:
-            first = words(text)[:1]
-            if first and first[0] in vocabulary.SIDE_EFFECTS:
-                return hooked(
-                    "side-effect", f"to {first[0]} is more than to store: the document does not say what happens"
-                )
-        return None
+        return hooked("side-effect", f"to {verb} is more than to store: the document does not say what happens")
 
     def _action(self, case: Case) -> Outcome | None:
         """Rule 16: a verb as last segment, without a list of that name."""
@@ -621,6 +614,7 @@ class Planner:
         shown = self._shown(case, model)
         if isinstance(shown, str):
             return hooked("create", shown)
+        self._doubt_key(case, model)
         ignored = self._ignored(case, ())
         if isinstance(ignored, str):
             return hooked("create", ignored)
@@ -636,6 +630,13 @@ class Planner:
             ignored=ignored,
         )
         return case.derived("create", plan, request)
+
+    def _doubt_key(self, case: Case, model: Model) -> None:
+        for name in (
+            self._groups[case.route.collection].item_parameters if case.route.collection in self._groups else ()
+        ):
+            if self._modeller.path_property(model, name) is None and model.key.visible is False:
+                case.doubt(1, f"no property of {model.name} answers to `{name}` in the path of an item")
 
     def _has_item_path(self, model: Model, route: Route) -> bool:
         group = self._groups.get(route.collection)
@@ -688,8 +689,11 @@ class Planner:
         lacking = [one for one in missing if one not in shown]
         if lacking:
             return f"nothing supplies `{lacking[0]}` of an element's answer", None
-        fields = tuple(one for one in wrapper.fields if one.path[0] not in shown)
-        return Wrapper(fields=fields, bare=not shown), shaped.shape if shown else None
+        if shown - {model.key.name}:
+            return "an element's answer mixes the thing with other fields", None
+        fields = [one for one in wrapper.fields if one.path[0] not in shown]
+        fields += [EnvelopeField((name,), Meta.KEY) for name in sorted(shown)]
+        return Wrapper(fields=tuple(fields), bare=True), None
 
     def _update_by_post(self, case: Case) -> Outcome:
         model = case.model
@@ -993,7 +997,10 @@ class Planner:
         return Shown(shaped.shape, case.answer.wrapper)
 
     def _doubt_makers(self, case: Case, model: Model) -> None:
-        if not model.creates and not model.draft.singleton:
+        made = model.creates or any(
+            one.method == "PUT" and not self._routes[one.path].ends_with_item for one, _ in model.writes
+        )
+        if not made and not model.draft.singleton:
             case.doubt(1, f"no operation makes a {model.name}: rows come from elsewhere")
 
     def _ignored(
@@ -1035,17 +1042,6 @@ class Planner:
                 found.append(HeaderField(name, source))
         return tuple(found)
 
-    # --- a last look ---
-
-    def _checked(self, case: Case, outcome: Outcome) -> Outcome:
-        """A derived answer without a body where the document demands one would be a fake success."""
-        plan = outcome.plan
-        if plan is None or outcome.verdict is not Verdict.DERIVED:
-            return outcome
-        for name in _resources_of(plan):
-            self._modeller.models[name].used = True
-        return outcome
-
 
 @dataclass(frozen=True, slots=True)
 class Located:
@@ -1084,7 +1080,7 @@ def _fitting(wrapper: Wrapper, parts: ListParts) -> Wrapper:
     return replace(wrapper, fields=tuple(kept))
 
 
-def _resources_of(plan: Plan) -> Iterable[str]:
+def resources_of(plan: Plan) -> Iterable[str]:
     """Names of all resources that a plan speaks of."""
     names = [plan.resource, *(one.resource for one in plan.ancestors)]
     names += [plan.key.resource] if plan.key else []

@@ -14,6 +14,7 @@ from agent.compiler.words import fold
 _VERSION = re.compile(r"v\d+(?:[._]\d+)*(?:(?:alpha|beta)\d*)?\Z", re.IGNORECASE)
 _PARAMETER = re.compile(r"\{([^{}/]+)\}\Z")
 _ODD = re.compile(r"[{}?#\s\"'<>\\^`|\x00-\x1f]|//|/\.{1,2}(/|$)")
+BULK_WORDS = frozenset({"bulk", "batch"})
 LIST_WORDS = frozenset({"all", "list", "search", "query", "find"})
 _PREFIXES = frozenset({"api", "rest", "apis"})
 
@@ -137,7 +138,7 @@ def _route(path: str, segments: list[str], known: set[tuple[str, ...]]) -> Route
     mixed = any("{" in segment and not _PARAMETER.match(segment) for segment in segments)
     word = None
     # `/job/all` is the list of jobs, unless `all` has children of its own.
-    if len(segments) > 1 and segments[-1].lower() in LIST_WORDS and "{" not in segments[-2]:
+    if len(segments) > 1 and segments[-1].lower() in LIST_WORDS | BULK_WORDS and "{" not in segments[-2]:
         word, segments = segments[-1], segments[:-1]
     steps, collection = _steps(segments, known)
     ends_with_item = bool(segments) and _PARAMETER.match(segments[-1]) is not None

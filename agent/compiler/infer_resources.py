@@ -8,7 +8,7 @@ from agent.compiler.infer_document import Document, RawOperation
 from agent.compiler.infer_paths import Group, GroupKey, Route
 from agent.compiler.infer_response import Answer, Kind, Responses
 from agent.compiler.infer_schema import Schemas
-from agent.compiler.infer_vocabulary import ACTIONS, AUTH
+from agent.compiler.infer_vocabulary import ACTIONS, AUTH, SIDE_EFFECTS
 from agent.compiler.words import fold, pascal, same_noun, singular, stem, words
 
 Json = Any
@@ -40,6 +40,17 @@ class Draft:
     def noun(self) -> str:
         """Last static segment of its collection."""
         return self.home.noun
+
+
+def side_effect(operation: RawOperation) -> str | None:
+    """The verb that says that an operation does more than store; None if there is none."""
+    if operation.method in ("GET", "DELETE"):
+        return None
+    for text in (operation.id, str(operation.node.get("summary", ""))):
+        first = words(text)[:1]
+        if first and first[0] in SIDE_EFFECTS:
+            return first[0]
+    return None
 
 
 class Finder:
@@ -107,10 +118,18 @@ class Finder:
         return self._answers[operation.pointer]
 
     def overlap(self, one: str, other: str) -> float:
-        """Share of the smaller schema's properties that the other has too."""
-        mine, theirs = self._schemas.entity(one).properties.keys(), self._schemas.entity(other).properties.keys()
+        """Share of the smaller schema's properties that the other has too; the version that a change expects aside."""
+        mine, theirs = self._names(one), self._names(other)
         smaller = min(len(mine), len(theirs))
         return len(mine & theirs) / smaller if smaller else 0.0
+
+    def _names(self, pointer: str) -> set[str]:
+        names = self._schemas.entity(pointer).properties.keys()
+        return {
+            name
+            for name in names
+            if not fold(name).startswith(("currententityversion", "expectedversion", "currentversion"))
+        }
 
     def request(self, operation: RawOperation, draft: Draft) -> Request | None:
         """The entity in a request body; None if the body does not speak of `draft`."""

@@ -262,6 +262,8 @@ class Responses:
             "detail",
             "self",
             "href",
+            "url",
+            "path",
         )
 
     def _fields(

@@ -38,7 +38,7 @@ MYSELF = _set("me self myself current profile account whoami mine")
 SIDE_EFFECTS = _set(
     "buy purchase pay charge refund send resend email notify run execute invoke trigger start stop launch deploy provision transfer "
     "withdraw capture dispatch checkout redeem rotate reset restart reboot encrypt decrypt sign generate calculate compute evaluate "
-    "validate verify complete approve reject import sync synchronize export upload download login logout authenticate revoke"
+    "validate verify complete approve reject import init initiate sync synchronize export upload download login logout authenticate revoke"
 )
 
 # A segment that announces figures or texts that are computed from rows.
