@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.common import Exit, fail, load_settings, print_json, read_document, stderr, stdout
-from agent.compiler.compile import compile_document
+from agent.compiler.compile import MANIFEST, compile_document
 from agent.errors import SpecRejected
 from agent.fileset import FileSet, UnsafePath, safe_path
 from agent.formatting import ruff_format
 from contracts import export
 from contracts.status import Diagnostic
 from contracts.tasks import Target
-
-MANIFEST = ".backwright/manifest.json"
 
 
 def register(app: typer.Typer) -> None:

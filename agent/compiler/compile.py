@@ -1,6 +1,7 @@
 """The compiler's entry: bytes in, a complete project out. Pure: no clock, no process, no network, nothing written."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from agent.compiler.targets.python_fastapi import target as python_fastapi
 from agent.compiler.targets.python_fastapi.manifest import make_manifest
 from agent.compiler.targets.python_fastapi.names import snake
 from agent.errors import PermanentError
-from agent.fileset import FileSet
+from agent.fileset import File, FileSet
 from agent.settings import CompilerSettings
 from contracts.status import Diagnostic
 from contracts.tasks import Target
@@ -21,6 +22,7 @@ from contracts.tasks import Target
 Json = Any
 Formatter = Callable[[dict[str, str]], dict[str, str]]
 GENERATOR = "backwright"
+MANIFEST = ".backwright/manifest.json"  # outside the digest: it carries our version
 SERVICE_LENGTH_MAX = 40
 
 
@@ -57,9 +59,8 @@ def compile_document(
         **make_manifest(api, woven.files, woven.seeded, woven.lowered),
     }
     digest = woven.files.digest
-    return Compilation(
-        api, woven.files, manifest, make_report(api, diagnostics, digest), tuple(diagnostics), digest, name
-    )
+    files = woven.files | {MANIFEST: File(json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")}
+    return Compilation(api, files, manifest, make_report(api, diagnostics, digest), tuple(diagnostics), digest, name)
 
 
 def service_name(title: str, given: bytes) -> str:
