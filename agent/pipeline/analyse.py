@@ -31,7 +31,7 @@ def steps(settings: Settings) -> tuple[Step, ...]:
         Step("document", Phase.ANALYSE, 1, read_document, items=("Specification read",), settings=limits),
         Step(
             "plan", Phase.ANALYSE, 2, write_plan, items=("Architecture plan",), needs=("context", "document"),
-            settings=limits + settings.gates.model_dump_json(),
+            settings=limits + settings.gates.model_dump_json(), stores=("documents",),
         ),
     )  # fmt: skip
 

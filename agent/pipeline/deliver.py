@@ -34,7 +34,16 @@ def steps(gates: Sequence[Gate]) -> tuple[Step, ...]:
     """
     needs = ("plan", "compile", *(step_name(gate.name) for gate in gates))
     return (
-        Step("repository", Phase.DELIVER, 1, make_repository, items=("Repository",), needs=needs, commits=True),
+        Step(
+            "repository",
+            Phase.DELIVER,
+            1,
+            make_repository,
+            items=("Repository",),
+            needs=needs,
+            commits=True,
+            stores=("pack",),
+        ),
         Step(FINAL, Phase.DELIVER, 2, hand_over, items=("Delivery",), needs=(*needs, "repository"), commits=True),
     )
 

@@ -6,8 +6,6 @@ import json
 import tarfile
 from typing import Any
 
-import structlog
-
 from agent.compiler.ir import Verdict
 from agent.errors import PermanentError
 from agent.fileset import File, FileSet
@@ -16,7 +14,6 @@ from agent.pipeline.phase import Result, Step
 from agent.settings import Settings
 from contracts.status import Phase
 
-log = structlog.get_logger()
 ITEMS = ("Data models", "Business logic", "Auth layer", "API docs", "Test suites", "Observability")
 MANIFEST = ".backwright/manifest.json"
 
@@ -24,7 +21,12 @@ MANIFEST = ".backwright/manifest.json"
 def steps(settings: Settings) -> tuple[Step, ...]:
     """One step: the compiler is pure, so there is nothing in between that would be worth keeping."""
     limits = settings.compiler.model_dump_json()
-    return (Step("compile", Phase.DEVELOP, 1, write_service, items=ITEMS, needs=("document",), settings=limits),)
+    return (
+        Step(
+            "compile", Phase.DEVELOP, 1, write_service, items=ITEMS, needs=("document",), settings=limits,
+            stores=("files", "report"),
+        ),
+    )  # fmt: skip
 
 
 async def write_service(attempt: Attempt) -> Result:

@@ -17,7 +17,18 @@ from agent.journal.port import Checkpoint, Ending, Event
 from agent.pipeline import analyse, deliver, develop, verify
 from agent.pipeline.attempt import Attempt, Compiler, Means, Suite
 from agent.pipeline.budget import spend
-from agent.pipeline.phase import PHASES, STATUS, Result, Step, halt_of, input_hash, is_complete, progress, stages
+from agent.pipeline.phase import (
+    PHASES,
+    STATUS,
+    Result,
+    Step,
+    artifacts_of,
+    halt_of,
+    input_hash,
+    is_complete,
+    progress,
+    stages,
+)
 from agent.pipeline.port import Ledger, Outcome
 from agent.pipeline.toolchain import OwnCompiler, OwnSuite
 from agent.sandbox.port import Sandbox
@@ -85,7 +96,7 @@ class Engine:
 
     async def _run_group(self, group: Sequence[Step], attempt: Attempt, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Run what has no valid checkpoint, together. The first error cancels the others and is raised as it is."""
-        todo = [step for step in group if not self._resume(step, attempt, checkpoints)]
+        todo = [step for step in group if not await self._resume(step, attempt, checkpoints)]
         if len(todo) == 1:
             await self._run_step(todo[0], attempt)
             return
@@ -96,13 +107,19 @@ class Engine:
         except BaseExceptionGroup as group_error:
             raise _foremost(group_error) from group_error
 
-    def _resume(self, step: Step, attempt: Attempt, checkpoints: Mapping[str, Checkpoint]) -> bool:
-        """Take the checkpoint of an earlier attempt if it was made from the same input by the same step version."""
+    async def _resume(self, step: Step, attempt: Attempt, checkpoints: Mapping[str, Checkpoint]) -> bool:
+        """Take the checkpoint of an earlier attempt if it was made from the same input by the same step version.
+
+        Its artefacts must still be there: the step is run again otherwise, and gives the same ones.
+        """
         checkpoint = checkpoints.get(step.name)
         if checkpoint is None:
             return False
-        if checkpoint.input_hash != input_hash(step, attempt.request_digest, attempt.outputs):
-            log.info("step.repeated", step=step.name, made_by=checkpoint.code_version, code_version=__version__)
+        stale = checkpoint.input_hash != input_hash(step, attempt.request_digest, attempt.outputs)
+        names = artifacts_of(step, checkpoint.output)
+        if stale or not all([await self._means.artifacts.has(name) for name in names]):
+            reason = "input" if stale else "artefact"
+            log.info("step.repeated", step=step.name, reason=reason, made_by=checkpoint.code_version)
             return False
         attempt.outputs[step.name] = checkpoint.output
         log.info("step.resumed", step=step.name, made_by=checkpoint.code_version)

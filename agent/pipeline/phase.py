@@ -75,12 +75,19 @@ class Step:
     exclusive: bool = False  # runs alone
     brief: bool = False  # over in a moment: no `started` event
     commits: bool = False  # its checkpoint is the point of no return
+    stores: tuple[str, ...] = ()  # keys of its output that name artefacts (or hold a table of names)
 
 
 def input_hash(step: Step, request_digest: str, outputs: Outputs) -> str:
     """Hex SHA-256 over everything that decides the step's output. Raises KeyError if one of `needs` has not run."""
     whole = [step.name, step.version, step.settings, request_digest, [outputs[name] for name in step.needs]]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def artifacts_of(step: Step, output: Mapping[str, Any]) -> Sequence[str]:
+    """Names of the artefacts without which the output is of no use."""
+    named = [output[key] for key in step.stores if key in output]
+    return [name for value in named for name in (value.values() if isinstance(value, Mapping) else [value])]
 
 
 def stages(steps: Sequence[Step]) -> list[list[Step]]:

@@ -197,6 +197,23 @@ async def test_another_threshold_measures_again(bench: Bench) -> None:
     assert sorted(bench.suite.calls) == ["install", "lint", "load", "security", "tests"]
 
 
+async def test_a_step_whose_artefact_is_gone_is_run_again(bench: Bench) -> None:
+    """A store that was emptied costs work, not the task; what was measured on the same digest stays."""
+    task = await bench.accept()
+    await bench.attempt(die_after="gate.install")
+    output = (await bench.journal.checkpoints(task))["compile"].output
+    del bench.artifacts._stored[output["files"]]
+    bench.compiler.calls.clear()
+    bench.suite.calls.clear()
+
+    outcome = await bench.attempt()
+
+    assert outcome is not None
+    assert outcome.ending is Ending.COMPLETED
+    assert bench.compiler.calls == ["make"]
+    assert sorted(bench.suite.calls) == ["install", "lint", "load", "security", "tests"]
+
+
 async def test_a_lost_end_is_made_up_for_without_a_second_delivery(bench: Bench) -> None:
     """Died between the last checkpoint and the end of the attempt, resumed by whatever code."""
     await bench.accept()
