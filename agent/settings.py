@@ -117,6 +117,9 @@ class GateSettings(Section):
     load_rows: int = Field(10_000, ge=0)
     load_p95_max_ms: float = Field(100, gt=0)
     load_issued_min_percent: float = Field(99, ge=0, le=100)
+    load_quiet_wait_s: float = Field(
+        20, ge=0, description="How long the load waits for other work on the machine to end before it measures anyway."
+    )
     start_timeout_s: float = Field(30, gt=0)
     step_timeout_s: float = Field(600, gt=0)
 

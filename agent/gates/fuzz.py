@@ -28,7 +28,7 @@ async def check(trial: Trial) -> Evidence:
         return await trial.skipped("no operation is derived, so there is nothing to hold against the document")
     try:
         async with live_service(trial) as service:
-            refused = await plant_all(service)
+            planted = await plant_all(service)
             trial.tools.progress(f"fuzz: {len(tested)} operations, {trial.tools.settings.fuzz_examples} examples each")
             timed_out, exit_code, output = await _run(trial, service)
             alive = service.running.exit_code() is None
@@ -42,7 +42,7 @@ async def check(trial: Trial) -> Evidence:
         )
     failures, checks = case_failures((read_report(trial.folder / "events.ndjson") or "").splitlines())
     trial.note(json.dumps({"failures": failures, "checks": checks}, indent=1))
-    return await _judge(trial, report, failures, checks, refused=refused, alive=alive, wanted=len(tested))
+    return await _judge(trial, report, failures, checks, planted=planted, alive=alive, wanted=len(tested))
 
 
 async def _run(trial: Trial, service: LiveService) -> tuple[bool, int, str]:
@@ -95,7 +95,7 @@ async def _judge(
     failures: list[dict[str, Any]],
     checks: dict[str, int],
     *,
-    refused: dict[str, str],
+    planted: dict[str, Any],
     alive: bool,
     wanted: int,
 ) -> Evidence:
@@ -112,12 +112,13 @@ async def _judge(
     ]
     faults = [fault for fault in faults if fault]
     exceptions = list(facts.get("fuzz", {}).get("exceptions", ()))
+    rules = sorted({exception["rule"] for exception in exceptions})
     hooked = sum(o["verdict"] == "hooked" for o in facts.get("operations", ()))
     figures = f"{report['cases']} cases on {report['tested']} operations, {len(checks)} checks"
     return await trial.evidence(
         not faults,
         f"{'; '.join(faults)} ({figures})" if faults
-        else f"no failure in {figures}; {hooked} hooked operations left out, {len(exceptions)} exceptions",
+        else f"no failure in {figures}; {hooked} hooked operations left out, {len(exceptions)} exceptions by {len(rules)} rules",
         value=unique + len(errors),
         unit="failures",
         threshold=0,
@@ -134,7 +135,7 @@ async def _judge(
             "failures": failures[:LISTED],
             "errors": errors[:LISTED],
             "exceptions": exceptions,
-            "not_seeded": refused,
+            **planted,
         },
     )  # fmt: skip
 

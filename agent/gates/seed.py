@@ -1,12 +1,13 @@
-"""Rows for a running service: one of each resource through its own API, parents first; then many by SQL.
+"""Rows for a running service: one of each resource, parents first, through its own API where that creates them.
 
-Everything goes by the manifest and PostgreSQL's catalogue. What the API refuses is skipped and reported, never forced:
-a gate that needs a row says that it has none.
+Everything goes by the manifest and PostgreSQL's catalogue. A resource that no derived operation creates (or that the
+API refuses to create from the manifest's sample) gets a row by SQL, from its sample; both are reported.
 """
 
 import copy
 import decimal
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +15,17 @@ from typing import Any
 import asyncpg
 import httpx
 
-from agent.gates.catalogue import Connection, ForeignKey, foreign_keys, quoted
+from agent.gates.catalogue import Connection, ForeignKey, columns, foreign_keys, quoted
 from agent.gates.live import LiveService, NotReady, client, fetch
 from agent.gates.requests import operation_request
 
 DERIVED = ("derived", "declared")
+# Values for required columns that the sample does not have: keys and times that the service itself would make.
+PLACEHOLDERS: Mapping[str, Any] = {
+    "int2": 1, "int4": 1, "int8": 1, "numeric": 1, "float4": 1, "float8": 1, "bool": False, "date": "2026-01-31",
+    "timestamp": "2026-01-31T12:00:00Z", "timestamptz": "2026-01-31T12:00:00Z", "json": {}, "jsonb": {},
+    "uuid": "0b6e3b0a-2f5c-4b1e-9d3a-5a7c1f0e8d42",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -31,6 +38,11 @@ class Planter:
     keys: Sequence[ForeignKey]
     rows: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    inserted: list[str] = field(default_factory=list)  # by SQL
+
+    def details(self) -> dict[str, Any]:
+        """What was not made through the API, for the evidence."""
+        return {"seeded_by_sql": list(self.inserted), "seeding_refused": dict(self.refused)}
 
     @property
     def resources(self) -> dict[str, Mapping[str, Any]]:
@@ -38,12 +50,14 @@ class Planter:
         return {resource["name"]: resource for resource in self.service.facts.get("resources", ())}
 
     async def plant(self, name: str) -> Mapping[str, Any] | None:
-        """A row of the resource, made if there is none yet; None if the API would not."""
+        """A row of the resource, made if there is none yet; None if there is no way."""
         if name not in self.rows:
             self.rows[name] = None  # a resource that needs itself does without
             if (operation := self._creator(name)) is not None:
                 await self._create(operation)
             self.rows[name] = await self._newest(name)
+            if self.rows[name] is None and await self._insert(name):
+                self.rows[name] = await self._newest(name)
         return self.rows[name]
 
     async def path_values(self, operation: Mapping[str, Any]) -> dict[str, str] | None:
@@ -63,24 +77,29 @@ class Planter:
         """The manifest's sample with references to rows that exist."""
         body = copy.deepcopy((operation.get("sample") or {}).get("body"))
         resource = self.resources.get(operation.get("resource") or "")
-        if not isinstance(body, dict) or resource is None:
+        entity = entity_in(body, resource) if resource else None
+        if resource is None or entity is None:
             return body
-        in_path = {key["resource"] for key in operation.get("path_keys", ()) if key["role"] == "ancestor"}
-        for reference in resource.get("references", ()):
-            target = next((r for r in self.resources.values() if r["table"] == reference["table"]), None)
-            place = reference["property"]
-            if target is None or place not in body or target["name"] in in_path:
+        in_path = {key["resource"] for key in operation["path_keys"] if key["role"] == "ancestor"}
+        for reference in resource["references"]:
+            target, place = self._resource_of(reference["table"]), reference["property"]
+            if target is None or place not in entity or target["name"] in in_path:
                 continue
             row = await self.plant(target["name"]) if target["name"] != resource["name"] else None
             if row is not None:
-                put_reference(body, place, target["key"], jsonable(row[target["key_column"]]))
+                put_reference(entity, place, target["key"], jsonable(row[target["key_column"]]))
             elif target["name"] == resource["name"]:
-                del body[place]
+                del entity[place]
         return body
+
+    def _resource_of(self, table: str) -> Mapping[str, Any] | None:
+        return next((r for r in self.resources.values() if r["table"] == table), None)
 
     def _creator(self, name: str) -> Mapping[str, Any] | None:
         creators = [
-            operation for operation in derived(self.service.facts, "create", "upsert") if operation["resource"] == name
+            operation
+            for operation in derived(self.service.facts, "create", "create_many", "upsert")
+            if operation["resource"] == name
         ]
         return min(
             creators, key=lambda operation: (len(operation.get("path_keys", ())), operation["action"]), default=None
@@ -99,6 +118,43 @@ class Planter:
         )  # fmt: skip
         if answer is None or not 200 <= answer.status_code < 300:
             self.refused[operation["id"]] = "no answer" if answer is None else f"{answer.status_code}"
+
+    async def _insert(self, name: str) -> bool:
+        """A row from the resource's sample, references to planted rows, and placeholders for what is still required."""
+        resource = self.resources[name]
+        table = resource["table"]
+        found = await columns(self.connection, table)
+        given = resource.get("sample")
+        sample = given if isinstance(given, dict) else {}
+        values: dict[str, Any] = {
+            column: sample[name] for name, column in resource["fields"].items() if sample.get(name) is not None
+        }
+        for key in self.keys:
+            if is_table(key.child, table) and (parent := await self._parent_row(key)) is not None:
+                values |= {c: jsonable(parent[t]) for c, t in zip(key.columns, key.targets, strict=True)}
+        for column in found:
+            if column.required and not (column.generated or column.has_default or column.name in values):
+                values[column.name] = PLACEHOLDERS.get(column.type, "text")
+        names = ", ".join(quoted(column.name) for column in found if column.name in values and not column.generated)
+        statement = (
+            f"insert into {quoted(table)} ({names}) select {names} "  # noqa: S608 - identifiers of the catalogue, quoted
+            f"from jsonb_populate_record(null::{quoted(table)}, $1::jsonb)"
+        )
+        try:
+            await self.connection.execute(statement, json.dumps(values))
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError) as exc:
+            self.refused[name] = f"no row by SQL: {type(exc).__name__}"
+            return False
+        self.inserted.append(name)
+        return True
+
+    async def _parent_row(self, key: ForeignKey) -> Mapping[str, Any] | None:
+        parent = next((r for r in self.resources.values() if is_table(key.parent, r["table"])), None)
+        return (
+            await self.plant(parent["name"])
+            if parent is not None and not is_table(key.child, parent["table"])
+            else None
+        )
 
     async def _newest(self, name: str) -> Mapping[str, Any] | None:
         # A table that only ever grew: the physically last row is the newest.
@@ -124,10 +180,10 @@ async def planting(service: LiveService) -> AsyncIterator[Planter]:
         raise NotReady(f"the database does not hold what the manifest says: {type(exc).__name__}") from exc
 
 
-async def plant_all(service: LiveService) -> dict[str, str]:
-    """One row of each resource; what was refused, by operation. Raises NotReady."""
+async def plant_all(service: LiveService) -> dict[str, Any]:
+    """One row of each resource; what of it was not made through the API. Raises NotReady."""
     async with planting(service) as planter:
-        return planter.refused
+        return planter.details()
 
 
 def derived(facts: Mapping[str, Any], *actions: str) -> list[Mapping[str, Any]]:
@@ -139,6 +195,24 @@ def column_of(resource: Mapping[str, Any], name: str) -> str | None:
     """Column of a property, by the manifest; None where the property is not stored."""
     column = resource["fields"].get(name, resource["key_column"] if name == resource["key"] else None)
     return None if column is None else str(column)
+
+
+def entity_in(body: Any, resource: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The object in a body that is the resource's representation: the one with most of its properties, outermost first.
+
+    Bodies wrap it (`{"catalog": {…}}`) or hold a list of it.
+    """
+    names = set(resource["fields"]) | {reference["property"] for reference in resource["references"]}
+    objects = list(_objects(body))
+    return max(objects, key=lambda found: len(names & found.keys()), default=None)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _objects(inner)
 
 
 def put_reference(body: dict[str, Any], place: str, key: str, value: Any) -> None:
@@ -187,7 +261,7 @@ def path_query(
         if number:
             child = resources[path_keys[len(path_keys) - number]["resource"]]
             link = next(
-                (k for k in keys if _names(k.child, child["table"]) and _names(k.parent, resource["table"])), None
+                (k for k in keys if is_table(k.child, child["table"]) and is_table(k.parent, resource["table"])), None
             )
             if link is None:
                 return None
@@ -202,5 +276,6 @@ def path_query(
     return f"select {columns} from {table} t0{joined} order by {order} limit $1::int"  # noqa: S608 - quoted identifiers
 
 
-def _names(printed: str, table: str) -> bool:
+def is_table(printed: str, table: str) -> bool:
+    """Whether `printed`, as PostgreSQL prints a relation (quoted where needed), is `table`."""
     return printed in (table, quoted(table))

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from agent.gates.seed import entity_in
+
 NAMESPACE = uuid.UUID("6c1f0c52-5a0e-4f0e-9a55-3f6f6f3d1f10")
 
 
@@ -15,9 +17,10 @@ def varied_bodies(body: Any, resource: Mapping[str, Any], count: int) -> list[An
     bodies = []
     for number in range(count):
         fresh = copy.deepcopy(body)
-        if isinstance(fresh, dict):
-            for name in unique.intersection(fresh):
-                fresh[name] = varied(fresh[name], number)
+        entity = entity_in(fresh, resource)
+        for name in unique.intersection(entity or ()):
+            assert entity is not None, "an empty intersection otherwise"
+            entity[name] = varied(entity[name], number)
         bodies.append(fresh)
     return bodies
 

@@ -11,9 +11,9 @@ from agent.gates.catalogue import Column, ForeignKey, NotMultipliable, copy_stat
 from agent.gates.document import count_operations, differences
 from agent.gates.holes import hole_faults
 from agent.gates.live import Answer, free_port
-from agent.gates.load import candidates, issued_percent, load_faults, operation_weights
+from agent.gates.load import busy_percent, candidates, cpu_times, issued_percent, load_faults, operation_weights
 from agent.gates.requests import encoded, fill, is_complete, operation_request
-from agent.gates.seed import path_query, put_reference
+from agent.gates.seed import entity_in, path_query, put_reference
 from agent.gates.vary import varied, varied_bodies
 
 DOCUMENT: dict[str, Any] = {"paths": {"/pets": {"get": {}, "parameters": []}}}
@@ -140,11 +140,26 @@ def test_references_are_put_in_either_form() -> None:
     assert body == {"petTypeId": 8, "owner": {"id": 7, "name": "x"}, "tags": [{"id": 9}]}
 
 
+def test_the_representation_is_found_inside_a_body() -> None:
+    """Bodies wrap it or hold a list; unique names inside must differ too."""
+    resource = {
+        "unique_columns": ["name"], "key": "name", "key_column": "name", "key_generated": False, "fields": {"name": "name", "kind": "kind"},
+        "references": [{"property": "owner", "column": "owner_id", "table": "owners", "parent": False}],
+    }  # fmt: skip
+    wrapped = [{"apiVersion": "1", "pet": {"name": "x", "kind": "k", "tags": [{"name": "y"}]}}]
+
+    assert entity_in(wrapped, resource) == wrapped[0]["pet"]
+    assert entity_in("text", resource) is None
+    bodies = varied_bodies(wrapped, resource, 3)
+    assert len({body[0]["pet"]["name"] for body in bodies}) == 3
+    assert {body[0]["pet"]["tags"][0]["name"] for body in bodies} == {"y"}
+
+
 def test_creates_differ_where_they_must() -> None:
     """A unique name twice is a conflict, not a measurement."""
     resource = {
         "unique_columns": ["id", "name_"], "key": "id", "key_column": "id", "key_generated": True,
-        "fields": {"id": "id", "name": "name_", "kind": "kind"},
+        "fields": {"id": "id", "name": "name_", "kind": "kind"}, "references": [],
     }  # fmt: skip
     bodies = varied_bodies({"id": 1, "name": "a", "kind": "b"}, resource, 3)
 
@@ -191,12 +206,12 @@ def test_hole_faults(status: int, media_type: str, body: bytes, faults: int) -> 
     """A fake 200 is the worst; the right status in the wrong form is still wrong."""
     answer = Answer(status, httpx.Headers({"content-type": media_type}), body)
 
-    assert len(hole_faults(answer, 501)) == faults
+    assert len(hole_faults(answer)) == faults
 
 
 def test_no_answer_is_a_fault() -> None:
     """A service that hangs is not a hole that answers."""
-    assert hole_faults(None, 501) == ["no answer"]
+    assert hole_faults(None) == ["no answer"]
 
 
 REPORT = {"p95_ms": 14.0, "errors": 0, "issued": 500, "arrivals": 500, "faults": {}}
@@ -245,3 +260,11 @@ def test_a_port_in_use_is_the_machines_fault_and_named() -> None:
         with pytest.raises(EnvironmentUnfit, match=str(port)):
             free_port(port)
     assert free_port() > 0
+
+
+def test_how_busy_the_machine_is() -> None:
+    """Readings of /proc/stat: the difference counts, and no time between them is no work."""
+    assert busy_percent((100, 1000), (150, 1200)) == 25.0
+    assert busy_percent((1, 1), (1, 1)) == 0.0
+    busy, whole = cpu_times()
+    assert 0 < busy <= whole
