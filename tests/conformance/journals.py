@@ -138,11 +138,24 @@ class PostgresStore:
         return journal
 
     async def open(self) -> None:
-        """On empty tables: the schema of the test before is dropped, which is quicker than a database per test."""
-        connection = await asyncpg.connect(self.dsn)
-        await connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-        await connection.close()
+        """On empty tables: quicker than a schema per test, which costs a hundred files."""
         await self.journal.open()
+        tables = [
+            "request",
+            "task",
+            "archive",
+            "checkpoint",
+            "outbox",
+            "parked",
+            "command",
+            "answer",
+            "dead_letter",
+            "relay",
+        ]
+        await self.execute(
+            "".join(f"DELETE FROM {table};" for table in tables)
+            + "UPDATE relay_shard SET holder = NULL, held_until = 0 WHERE holder IS NOT NULL"
+        )
 
     async def close(self) -> None:
         for journal in (self.journal, *self.others):
