@@ -111,7 +111,8 @@ class Supervisor:
             self.drain()
             await asyncio.wait({worker})
             self._worked.set()
-            await _end(inbox, LEAVE_S)
+            joined = self._consumer is not None and self._consumer.health().joined
+            await _end(inbox, LEAVE_S if joined else 0.0)  # who still waits to join has nothing to commit
             self._closing.set()
             await _end(outbox, FLUSH_S)
         finally:

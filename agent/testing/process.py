@@ -60,9 +60,9 @@ class AgentProcess:
             "BACKWRIGHT_WORKSPACE": str(workspace),
             "BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
             # What librdkafka's mock needs (agent/bus/embedded.py); harmless elsewhere.
-            "BACKWRIGHT_KAFKA__SESSION_TIMEOUT_MS": "6000",
-            "BACKWRIGHT_KAFKA__HEARTBEAT_INTERVAL_MS": "1000",
-            "BACKWRIGHT_KAFKA__REBALANCE_TIMEOUT_MS": "6000",
+            "BACKWRIGHT_KAFKA__SESSION_TIMEOUT_MS": "2000",  # how long a killed member blocks its successor
+            "BACKWRIGHT_KAFKA__HEARTBEAT_INTERVAL_MS": "500",
+            "BACKWRIGHT_KAFKA__REBALANCE_TIMEOUT_MS": "2000",
             "BACKWRIGHT_KAFKA__FETCH_MAX_WAIT_MS": "10",
             "BACKWRIGHT_HTTP__PORT": "0",
             "BACKWRIGHT_TELEMETRY__LOG_LEVEL": "info",
@@ -101,6 +101,14 @@ class AgentProcess:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError(f"the agent is not ready (exit code {self.exit_code}):\n{self.tail()}")
+
+    async def wait_started(self) -> None:
+        """Until it has said so in its log: from then on SIGTERM drains."""
+        ends = time.monotonic() + READY_S
+        while not self._read_port():
+            assert self.exit_code is None, self.tail()
+            assert time.monotonic() < ends, self.tail()
+            await asyncio.sleep(0.05)
 
     async def health(self, probe: str) -> tuple[int, Mapping[str, Any]]:
         """(status, body) of `/health/live` or `/health/ready`; status 0 when nobody answers."""

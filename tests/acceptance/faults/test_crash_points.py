@@ -66,6 +66,7 @@ async def test_a_crash_at_a_named_point_loses_nothing(
     await agent.start()
     for given in sent:
         assert await watcher.ended(given.task_id) == "completed"
+    await agent.wait_started()
     assert await agent.kill(signal.SIGTERM) == 0
 
     history = History([given.task_id for given in sent], watcher.messages, agent.done(), steps=STEPS)
