@@ -314,6 +314,7 @@ class Project:
     credentials: tuple[Credential, ...]
     exceptions: tuple[FuzzException, ...]
     implied: Mapping[str, Mapping[str, tuple[int, ...]]]  # path → method → statuses
+    refused_media: Mapping[str, Mapping[str, tuple[str, ...]]]  # path → method → media types answered with 415
     notes: tuple[str, ...]  # decisions of the target that a reader should know
 
     @property
@@ -678,7 +679,9 @@ class Planner:
         )
 
     def _steps(self, keys: Iterable[ir.PathKey]) -> tuple[Step, ...]:
-        return tuple(Step(key.parameter, self._constant(key.resource), key.property, key.via) for key in keys)
+        return tuple(
+            Step(key.parameter, self._constant(key.resource), key.property, key.via, fixed=fixed_of(key)) for key in keys
+        )
 
     def _constant(self, resource: str) -> str:
         return self._model.named[resource].constant
@@ -814,7 +817,7 @@ class Planner:
         return Work("unlink", answer, steps=steps, collection=collection, target=target)
 
 
-def fixed_of(plan: ir.Plan) -> tuple[Fixed, ...]:
+def fixed_of(plan: ir.Plan | ir.PathKey) -> tuple[Fixed, ...]:
     """Path parameters that are plain columns."""
     return tuple(Fixed(part.parameter, part.property) for part in plan.scopes)
 
@@ -882,6 +885,7 @@ def lower(api: ir.Api, service: str) -> Lowered:
         credentials=credentials(api),
         exceptions=fuzz_exceptions(api, kept),
         implied=implied_statuses(api, kept),
+        refused_media=refused_media(kept),
         notes=tuple(notes_of(model)),
     )
     return Lowered(project, tuple(kept))
@@ -948,6 +952,15 @@ def implied_statuses(api: ir.Api, operations: Sequence[ir.Operation]) -> dict[st
     return found
 
 
+def refused_media(operations: Sequence[ir.Operation]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Declared media types of bodies that the service does not take."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for operation in operations:
+        if operation.plan is not None and operation.body is not None and operation.body.other_media_types:
+            found.setdefault(operation.path, {})[operation.method.lower()] = operation.body.other_media_types
+    return found
+
+
 _IMPLIED_REASONS = {
     400: "the document restricts the request, but declares no status for one that breaks the restriction",
     401: "the document secures the operation, but does not declare 401",
@@ -971,6 +984,9 @@ def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[Fu
         plan = operation.plan
         if plan is None:
             continue
+        if operation.body is not None and operation.body.other_media_types:
+            reason = f"bodies are taken as JSON only, not as {', '.join(operation.body.other_media_types)}"
+            found.append(FuzzException("media-type", operation.id, reason, *here))
         expected = []
         if plan.paging and plan.paging.style is ir.PagingStyle.CURSOR and plan.paging.position:
             reason = "a cursor is opaque: only one that the service gave is meaningful, others are refused"

@@ -426,7 +426,10 @@ class Body:
     def __init__(self, contract: "Contract", pointer: str, node: Mapping[str, Json]) -> None:
         self.required = bool(node.get("required"))
         self.schemas: dict[str, Schema] = {}
-        for media_type, part in (node.get("content") or {}).items():
+        content = node.get("content") or {}
+        # One meaning, one way in: where JSON is declared, other media types of the same body are not taken.
+        preferred = {name: part for name, part in content.items() if is_json(essence(name))} or content
+        for media_type, part in preferred.items():
             place = f"{pointer}/content/{escape(media_type)}/schema"
             known = isinstance(part, dict) and "schema" in part
             self.schemas[essence(media_type)] = Schema(contract, place, part["schema"]) if known else contract.anything

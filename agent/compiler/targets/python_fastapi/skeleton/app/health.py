@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from fastapi import APIRouter
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.database import Database
-from app.routing import answer
+from app.routing import add_route, answer
 from app.telemetry import Metrics
 
 REVISION = text("SELECT version_num FROM alembic_version")
@@ -41,17 +41,15 @@ class Health:
     def __init__(self, database: Database, metrics: Metrics, document: bytes, revision: str | None) -> None:
         self._database, self._metrics, self._document, self._revision = database, metrics, document, revision
 
-    def router(self, paths: Paths) -> APIRouter:
-        """The routes, unauthenticated: they tell nothing but state."""
-        router = APIRouter(redirect_slashes=False)
+    def include(self, app: FastAPI, paths: Paths) -> None:
+        """Add the routes, unauthenticated: they tell nothing but state."""
         for path, endpoint in (
             (paths.live, self.live),
             (paths.ready, self.ready),
             (paths.metrics, self.metrics),
             (paths.document, self.document),
         ):
-            router.add_api_route(path, endpoint, methods=["GET"], include_in_schema=False, response_model=None)
-        return router
+            add_route(app, path, endpoint, ["GET"])
 
     async def live(self, request: Request) -> Response:
         """The event loop turns."""

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from fastapi import FastAPI
@@ -21,7 +20,7 @@ from app.database import Database
 from app.errors import Kind, Problem, render
 from app.health import Health, Paths, newest_revision
 from app.middleware import Observe
-from app.routing import Routes, Runtime, answer, include, request_id
+from app.routing import Routes, Runtime, answer, include, no_such_method, request_id
 from app.settings import Settings
 from app.telemetry import Metrics, configure_traces, tracer_of
 
@@ -67,7 +66,7 @@ def create_app(settings: Settings, service: Service, environment: Mapping[str, s
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.add_exception_handler(HTTPException, refuse)
     include(app, contract, Runtime(settings, database, gate), service.routers, service.base_path)
-    app.include_router(Health(database, metrics, service.document, service.revision).router(service.paths))
+    Health(database, metrics, service.document, service.revision).include(app, service.paths)
     return Observe(app, metrics=metrics, tracer=tracer_of(provider))
 
 
@@ -90,10 +89,12 @@ def problem_response(request: Request, problem: Problem) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """The methods of every route that fits the path; Starlette alone names those of the first."""
-    application: Any = request.app
-    return [
-        method
-        for method in METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in application.routes)
-    ]
+    """The methods of the most concrete path that fits; Starlette alone names those of its first route."""
+    fitting: str | None = None
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if fitting is None and route.matches(request.scope)[0] is not Match.NONE:
+            fitting = route.path
+        if route.path == fitting and route.endpoint is not no_such_method:
+            methods |= set(route.methods or ())
+    return [method for method in METHODS if method in methods]

@@ -5,20 +5,22 @@ function, then its response or a problem document in the shape that the operatio
 """
 
 import asyncio
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.auth import Caller, Gate
-from app.contract import Contract, Inputs, OperationContract, pairs_of, refuse_nul
+from app.contract import METHODS, Contract, Inputs, OperationContract, pairs_of, refuse_nul
 from app.database import Database
 from app.errors import ErrorShapes, Kind, NotImplementedYet, Problem, render
 from app.settings import Settings
@@ -168,22 +170,30 @@ class Template:
 def include(app: FastAPI, contract: Contract, runtime: Runtime, routers: Sequence[Routes], base_path: str) -> None:
     """Add every operation to the application, concrete paths first."""
     found = [(Template.of(route.path), route, routes.tag) for routes in routers for route in routes.routes]
-    for template, route, tag in sorted(found, key=lambda item: (item[0].generality, item[0].path)):
-        router = APIRouter(prefix=base_path, redirect_slashes=False)
-        operation = contract.operation(route.method, route.path)
-        if not route.is_unwritten:
-            operation.compile()
-        endpoint = Endpoint(operation, route, template, runtime)
-        router.add_api_route(
-            template.path,
-            endpoint.serve,
-            methods=[route.method],
-            name=route.operation,
-            tags=[tag],
-            include_in_schema=False,
-            response_model=None,
-        )
-        app.include_router(router)
+    found.sort(key=lambda item: (item[0].generality, item[0].path))
+    for path, group in itertools.groupby(found, key=lambda item: item[0].path):
+        operations = list(group)
+        for template, route, tag in operations:
+            operation = contract.operation(route.method, route.path)
+            if not route.is_unwritten:
+                operation.compile()
+            endpoint = Endpoint(operation, route, template, runtime)
+            add_route(app, base_path + path, endpoint.serve, [route.method], name=route.operation, tags=[tag])
+        # A concrete path wins for every method: DELETE /pets/mine must not reach /pets/{id}.
+        methods = {route.method for _, route, _ in operations}
+        add_route(app, base_path + path, no_such_method, [method for method in METHODS if method not in methods])
+
+
+async def no_such_method(request: Request) -> Response:
+    """The path exists, the method does not; app/main.py makes the answer."""
+    raise HTTPException(405)
+
+
+def add_route(
+    app: FastAPI, path: str, endpoint: Callable[[Request], Awaitable[Response]], methods: list[str], **more: Any
+) -> None:
+    """A route on which FastAPI neither reads the body nor makes up a document: both are ours."""
+    app.add_api_route(path, endpoint, methods=methods, include_in_schema=False, response_model=None, **more)
 
 
 class Endpoint:

@@ -183,6 +183,7 @@ DOCUMENT: Json = {
             "delete": {"responses": {"204": {"description": "untied"}}},
         },
         "/labels": {"post": {"requestBody": body(ref("Label")), "responses": {"201": response(ref("Label"))}}},
+        "/boxes/all": {"get": {"responses": {"200": response({})}}},
         "/setting": {
             "get": {"responses": {"200": response(ref("Setting"))}},
             "put": {"requestBody": body(ref("Setting")), "responses": {"200": response(ref("Setting"))}},
@@ -209,6 +210,16 @@ DOCUMENT: Json = {
                 "requestBody": {
                     "content": {
                         "application/json": {"schema": ref("Strict")},
+                        "application/xml": {},
+                    }
+                },
+                "responses": {"200": response({}), "415": {"description": "no"}, "413": {"description": "large"}},
+            }
+        },
+        "/loose": {
+            "post": {
+                "requestBody": {
+                    "content": {
                         "application/x-www-form-urlencoded": {
                             "schema": {
                                 "type": "object",
@@ -219,7 +230,7 @@ DOCUMENT: Json = {
                         "application/octet-stream": {},
                     }
                 },
-                "responses": {"200": response({}), "415": {"description": "no"}, "413": {"description": "large"}},
+                "responses": {"200": response({}), "415": {"description": "no"}},
             }
         },
         "/secure/basic": {"get": {"security": [{"basic": []}], "responses": {"200": response({}), **DENIED}}},
@@ -684,7 +695,9 @@ async def whoami(call: Call) -> Response:
 
 
 routes.operation("strict", "POST", "/strict")(echo)
+routes.operation("loose", "POST", "/loose")(echo)
 routes.operation("matrix", "GET", "/matrix/{a}/{b}")(echo)
+routes.operation("all", "GET", "/boxes/all")(echo)
 for place in ("basic", "key", "token"):
     routes.operation(place, "GET", f"/secure/{place}")(whoami)
 

@@ -430,7 +430,7 @@ async def test_other_media_types_follow_the_document(sample_client: Client) -> N
     """Forms become objects; what is not declared is 415, where that is declared."""
 
     async def sent(content: bytes, media_type: str) -> Any:
-        return await strict(sample_client, content=content, headers={"content-type": media_type})
+        return await sample_client.send("POST", "/loose", content=content, headers={"content-type": media_type})
 
     form = "application/x-www-form-urlencoded"
     assert (await sent(b"n=4&tags=a&tags=b", form)).json()["body"] == {"n": 4, "tags": ["a", "b"]}
@@ -441,6 +441,8 @@ async def test_other_media_types_follow_the_document(sample_client: Client) -> N
     assert (await sent(b"\xff\xfe", "application/octet-stream")).status_code == 200
     assert (await sent(b"<a/>", "application/xml")).status_code == 415
     assert (await sent(b"", "application/json")).json()["body"] is None
+    refused = await strict(sample_client, content=b"<a/>", headers={"content-type": "application/xml"})
+    assert refused.status_code == 415  # declared, but JSON is too
 
 
 async def test_missing_and_unread_bodies(sample_client: Client) -> None:
@@ -544,6 +546,9 @@ async def test_methods_of_a_path_are_named(sample_client: Client) -> None:
     assert answered.status_code == 405
     assert answered.headers["allow"] == "GET, POST, DELETE, OPTIONS"
     assert (await sample_client.send("OPTIONS", "/shelves")).status_code == 204
+    concrete = await sample_client.send("DELETE", "/boxes/all")
+    assert (concrete.status_code, concrete.headers["allow"]) == (405, "GET, OPTIONS")
+    assert (await sample_client.send("PURGE", "/boxes/all")).headers["allow"] == "GET, OPTIONS"
     for path in ("/nothing", "/shelves/", "/shelves/a/b/c"):
         found = await sample_client.send("GET", path)
         assert (found.status_code, found.json()["title"]) == (404, "Not Found")

@@ -89,7 +89,9 @@ class Walker:
         resource = RESOURCES.get(operation["resource"] or "")
         if resource is None or not isinstance(body, dict):
             return body
-        inner = next((part for part in (body, *body.values()) if isinstance(part, dict) and refers(part, resource)), body)
+        inner = next(
+            (part for part in (body, *body.values()) if isinstance(part, dict) and refers(part, resource)), body
+        )
         for reference in resource["references"]:
             target = next(r for r in MANIFEST["resources"] if r["table"] == reference["table"])
             if reference["property"] not in inner or target["name"] == resource["name"]:
