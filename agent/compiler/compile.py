@@ -1,7 +1,6 @@
 """The compiler's entry: bytes in, a complete project out. Pure: no clock, no process, no network, nothing written."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from agent.compiler.report import Report, make_report
 from agent.compiler.targets.python_fastapi import target as python_fastapi
 from agent.compiler.targets.python_fastapi.manifest import make_manifest
 from agent.compiler.targets.python_fastapi.names import snake
+from agent.compiler.weave import pretty_json
 from agent.errors import PermanentError
 from agent.fileset import File, FileSet
 from agent.settings import CompilerSettings
@@ -59,7 +59,7 @@ def compile_document(
         **make_manifest(api, woven.files, woven.seeded, woven.lowered),
     }
     digest = woven.files.digest
-    files = woven.files | {MANIFEST: File(json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")}
+    files = woven.files | {MANIFEST: File(pretty_json(manifest).encode())}
     return Compilation(api, files, manifest, make_report(api, diagnostics, digest), tuple(diagnostics), digest, name)
 
 

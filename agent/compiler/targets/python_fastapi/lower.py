@@ -145,11 +145,20 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorShapes:
-    """The error bodies of some operations: (status, media type, template)."""
+class ErrorBody:
+    """A body of errors, with its Python name."""
 
     constant: str
-    shapes: tuple[tuple[str, str, Json], ...]
+    media_type: str
+    template: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShapes:
+    """The errors of some operations: (status, name of the body)."""
+
+    constant: str
+    shapes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +318,7 @@ class Project:
     tables: tuple[Table, ...]
     resources: tuple[Resource, ...]
     shapes: tuple[Shape, ...]
+    error_bodies: tuple[ErrorBody, ...]
     error_shapes: tuple[ErrorShapes, ...]
     routers: tuple[Router, ...]
     credentials: tuple[Credential, ...]
@@ -604,12 +614,26 @@ class Errors:
 
     def __init__(self) -> None:
         self._made: list[ErrorShapes] = []
+        self._bodies: list[ErrorBody] = []
+
+    @property
+    def bodies(self) -> tuple[ErrorBody, ...]:
+        """In order of their first use."""
+        return tuple(self._bodies)
+
+    def _body(self, media_type: str, template: Json) -> str:
+        for made in self._bodies:
+            if (made.media_type, made.template) == (media_type, template):
+                return made.constant
+        constant = "ERROR" if not self._bodies else f"ERROR_{len(self._bodies) + 1}"
+        self._bodies.append(ErrorBody(constant, media_type, template))
+        return constant
 
     def name(self, errors: Sequence[ir.ErrorShape]) -> str | None:
         """The Python name of a set, None for an empty one."""
         if not errors:
             return None
-        shapes = tuple((part.status, part.media_type, part.template) for part in errors)
+        shapes = tuple((part.status, self._body(part.media_type, part.template)) for part in errors)
         for made in self._made:
             if made.shapes == shapes:
                 return made.constant
@@ -880,6 +904,7 @@ def lower(api: ir.Api, service: str) -> Lowered:
         tables=model.tables(),
         resources=model.resources(),
         shapes=shapes.all,
+        error_bodies=errors.bodies,
         error_shapes=errors.all,
         routers=routers,
         credentials=credentials(api),

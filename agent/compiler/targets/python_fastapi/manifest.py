@@ -1,6 +1,7 @@
 """`.backwright/manifest.json`: all that gates and commands know about a delivered service. Outside the digest."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.compiler import ir
@@ -72,8 +73,24 @@ def operation_of(api: ir.Api, operation: ir.Operation) -> dict[str, Json]:
         "path_keys": path_keys(plan) if plan else [],
         "sample": None
         if operation.sample is None
-        else {"body": operation.sample, "media_type": operation.sample_media_type or "application/json"},
+        else {
+            "body": without_links(operation),
+            "media_type": operation.sample_media_type or "application/json",
+        },
     }
+
+
+def without_links(operation: ir.Operation) -> Json:
+    """The sample, with empty lists for what must exist already: nobody knows which rows there are."""
+    sample, body = operation.sample, operation.body
+    if body is None or body.shape is None or not isinstance(sample, dict):
+        return sample
+    if body.unwrap:
+        name, *rest = body.unwrap
+        inner = replace(operation, sample=sample.get(name), body=replace(body, unwrap=tuple(rest)))
+        return {**sample, name: without_links(inner)} if name in sample else sample
+    names = {part.name for part in body.shape.fields if part.kind == "collection" and not part.match}
+    return {name: [] if name in names and isinstance(value, list) else value for name, value in sample.items()}
 
 
 def path_keys(plan: ir.Plan) -> list[dict[str, Json]]:

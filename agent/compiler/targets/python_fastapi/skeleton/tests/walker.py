@@ -38,6 +38,9 @@ class Walker:
         if values is None:
             return False
         operation["_path"] = values
+        resource = RESOURCES.get(operation["resource"] or "")
+        if with_key and resource and resource["singleton"] and operation["action"] in ("get", "delete", "patch"):
+            return await self._set(operation, values)
         needs_body = operation["action"] in ("create", "replace", "patch", "upsert")
         return not needs_body or operation["sample"] is not None
 
@@ -56,6 +59,15 @@ class Walker:
                 return None
             values[key["parameter"]] = above[key["parameter"]] = text(made[key["property"]])
         return values
+
+    async def _set(self, operation: Json, path: dict[str, str]) -> bool:
+        """Write the single row that an operation reads; False if nothing writes it."""
+        for writer in OPERATIONS:
+            same = writer["resource"] == operation["resource"] and writer["path"] == operation["path"]
+            if same and writer["action"] == "replace" and writer["sample"] is not None:
+                answered = await self.send(writer, path=path, body=self.sample(writer))
+                return bool(answered.status_code == writer["success"])
+        return False
 
     async def _make(self, resource: str, above: dict[str, str]) -> Json | None:
         """A new row of a resource below the rows that `above` names; None if no operation makes one and shows it."""
