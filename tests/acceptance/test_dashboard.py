@@ -1,7 +1,7 @@
 """Every query of the dashboard and every alert rule, on a real Prometheus that scrapes a real agent at work.
 
 What Grafana provisions proves nothing: it loads broken queries silently. So the agent does here what the panels show:
-it builds a service, is told to stop another one, and gets a record that nobody can read.
+it refuses a document, gets a record that nobody can read, builds a service, and is told to stop amid the gates.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ Alive = Callable[[], str | None]
 
 SOURCE = "/tests/dashboard"
 LIMIT_S = 300.0
-DONE = 'sum(backwright_tasks_finished_total{verdict="completed"}) >= 1'
-SECOND_RUNS = f"sum(backwright_attempts_running) >= 1 and ({DONE})"
+QUICK = {"BACKWRIGHT_CONTEXT__TIMEOUT_S": "0.2"}  # nobody answers here
+GATES_AT_WORK = "sum(backwright_gates_total) >= 2"
 STOPPED = 'sum(backwright_tasks_finished_total{verdict="cancelled"}) >= 1 and sum(backwright_outbox_pending) == 0'
 REFUSED = "max(backwright_dead_letters_stored) >= 1"
 
@@ -83,16 +83,17 @@ async def test_every_query_returns_data_while_the_agent_works(tmp_path: Path) ->
         pytest.skip("prometheus is not installed (Debian: apt install prometheus)")
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(EmbeddedBroker())
-        agent = AgentProcess(tmp_path / "workspace", servers, argv=(sys.executable, "-m", "agent", "run"))
+        argv = (sys.executable, "-m", "agent", "run")
+        agent = AgentProcess(tmp_path / "workspace", servers, argv=argv, environment=QUICK)
         await stack.enter_async_context(agent)
         await agent.wait_ready()
         prometheus = await stack.enter_async_context(_prometheus(program, agent.port, tmp_path))
         alive = _alive(agent)
         await prometheus.until('up{job="backwright"} == 1', alive=alive)
 
-        await _publish(servers, [_request("first"), _garbage(), _request("second")])
-        await prometheus.until(SECOND_RUNS, alive=alive)
-        await _publish(servers, [_cancel("second")])
+        await _publish(servers, [_request("bad", "swagger: '2.0'"), _garbage(), _request("good", DOCUMENT)])
+        await prometheus.until(GATES_AT_WORK, alive=alive)
+        await _publish(servers, [_cancel("good")])
         await prometheus.until(STOPPED, alive=alive)
         await prometheus.until(REFUSED, alive=alive)
 
@@ -119,8 +120,8 @@ def _alert_names() -> set[str]:
     return {rule["alert"] for group in groups for rule in group["rules"]}
 
 
-def _request(service: str) -> Outgoing:
-    payload = TaskRequested(service=service, specification=Specification(content=DOCUMENT))
+def _request(service: str, document: str) -> Outgoing:
+    payload = TaskRequested(service=service, specification=Specification(content=document))
     encoded = encode(TASK_REQUESTED, Envelope(service, SOURCE, TASK_REQUESTED.wire), payload, key=service)
     return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
 
