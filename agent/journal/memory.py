@@ -349,8 +349,15 @@ class MemoryJournal:
     # --- parts ----------------------------------------------------------------------------------------------------
 
     def _store(self, before: TaskRow | None, decision: Decision) -> None:
-        """Replace the row, keep the indexes, publish."""
-        row, tables = decision.row, self._tables
+        """Replace the row, publish. A refused command changes nothing, and leaves an archived task where it is."""
+        if decision.row != before:
+            self._replace(before, decision.row)
+        for numbered in decision.events:
+            self._publish(decision.row.task_id, numbered.event, numbered.sequence)
+
+    def _replace(self, before: TaskRow | None, row: TaskRow) -> None:
+        """The row, and the indexes."""
+        tables = self._tables
         key = tables.requests[row.task_id][0].ordering_key
         if before is not None:
             tables.by_state[before.state].discard(row.task_id)
@@ -367,8 +374,6 @@ class MemoryJournal:
             tables.live_by_key[key].discard(row.task_id)
         else:
             tables.live_by_key[key].add(row.task_id)
-        for numbered in decision.events:
-            self._publish(row.task_id, numbered.event, numbered.sequence)
 
     def _publish(self, task_id: str | None, event: Event, sequence: int | None) -> None:
         position = next(self._positions)

@@ -983,6 +983,7 @@ async def test_archived_task_answers_commands_and_can_be_replayed(store: Store) 
 
     await accepted(store.journal, cancel(task))
     assert numbers(await relay(store.journal), task) == [(None, "command.refused")]
+    assert (await store.journal.depths()).by_state == {}, "a refusal does not bring it back"
     await accepted(store.journal, about_letter("letter-1"))
 
     claim = await claim_one(store.journal)
