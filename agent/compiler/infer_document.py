@@ -22,10 +22,13 @@ class Document:
 
     def __init__(self, tree: Mapping[str, Json]) -> None:
         self.tree = tree
+        self._found: dict[str, Json] = {}
 
     def at(self, pointer: str) -> Json:
         """The value at a pointer, None if there is none."""
-        return resolve(self.tree, pointer)
+        if pointer not in self._found:
+            self._found[pointer] = resolve(self.tree, pointer)
+        return self._found[pointer]
 
     def follow(self, pointer: str) -> tuple[str, Json]:
         """Follow `$ref`s (normalisation has made sure that they end). Siblings of a `$ref` are not looked at."""

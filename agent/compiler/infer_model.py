@@ -31,7 +31,8 @@ Json = Any
 _INTEGERS = (ColumnType.INTEGER, ColumnType.BIGINT, ColumnType.NUMERIC)
 _UUID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 _TOKEN = "0123456789abcdef0123456789abcdef"
-_NESTING = 4  # levels of embedded resources in one representation
+_NESTING = 3  # levels of embedded resources in one representation
+_NESTED = 40  # embedded resources in one representation; optional ones beyond are left out
 
 Pointers = tuple[str, ...]
 
@@ -99,6 +100,8 @@ class Modeller:
         self._finder = finder
         self._routes = routes
         self.models: dict[str, Model] = {}
+        self._nested = 0
+        self._shapes: dict[tuple[str, str], Shaped] = {}
 
     def build(self) -> None:
         """Fill `models`: all keys first, then the ties to parents, then everything else."""
@@ -614,11 +617,19 @@ class Modeller:
 
     # --- shapes ---
 
-    def response_shape(self, model: Model, pointer: str, above: tuple[str, ...] = ()) -> Shaped:
+    def response_shape(self, model: Model, pointer: str) -> Shaped:
         """How a response shows a row: everything of its schema that is stored."""
+        key = (model.name, self._schemas.final(pointer))
+        if key not in self._shapes:
+            self._nested = 0
+            self._shapes[key] = self._show(model, pointer, ())
+        return self._shapes[key]
+
+    def _show(self, model: Model, pointer: str, above: tuple[str, ...]) -> Shaped:
         view = self._schemas.entity(pointer)
         shaped = Shaped(Shape(model.name, ()))
         fields: list[ShapeField] = []
+        self._nested += 1
         for name, pointers in view.properties.items():
             if self._schemas.flag(pointers, "writeOnly"):
                 continue
@@ -650,11 +661,11 @@ class Modeller:
         )
         if target_name is None:
             return None
-        if target_name in above or len(above) > _NESTING:
+        if target_name in above or len(above) > _NESTING or self._nested >= _NESTED:
             return None  # a representation within itself: left out where optional, a problem where required
         inner_pointer = pointers[0] if name in model.references else self._schemas.merged(pointers).items
         assert inner_pointer is not None
-        inner = self.response_shape(self.models[target_name], inner_pointer, above)
+        inner = self._show(self.models[target_name], inner_pointer, above)
         shaped.problems += [f"{one} (in `{name}`)" for one in inner.problems]
         kind = "reference" if name in model.references else "collection"
         return ShapeField(name, name, kind, inner.shape)

@@ -987,11 +987,8 @@ class Planner:
             return shaped.problems[0]
         if not shaped.shape.fields:
             return f"what it answers shows nothing of a {model.name}"
-        unknown = [
-            name
-            for name in self._schemas.entity(case.answer.entity).properties
-            if name not in {one.name for one in shaped.shape.fields}
-        ]
+        names = {one.name for one in shaped.shape.fields}
+        unknown = self._schemas.entity(case.answer.entity).properties.keys() - names
         if len(unknown) > len(shaped.shape.fields):
             return f"what it answers is not described as a {model.name}"
         return Shown(shaped.shape, case.answer.wrapper)

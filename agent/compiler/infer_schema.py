@@ -46,6 +46,7 @@ _CROSS = frozenset(
         "unevaluatedProperties",
     }
 )
+_VARIANTS = 50  # alternatives of one schema that are looked into
 _LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems")
 _UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
 _ASSERTED_FORMATS = frozenset({"date", "date-time", "time", "uuid", "email", "uri", "ipv4", "ipv6", "hostname"})
@@ -121,6 +122,8 @@ class Schemas:
         return self._entities[view.pointer]
 
     def _with_variants(self, view: View) -> View:
+        if len(view.variants) > _VARIANTS:
+            return view
         inside = [self.view(one) for one in view.variants]
         node = self.document.at(view.pointer)
         mapping = node.get("discriminator", {}).get("mapping", {}) if isinstance(node, dict) else {}

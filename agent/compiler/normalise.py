@@ -134,7 +134,7 @@ class _Walk:
         self._operations = 0
         self._inlining: list[str] = []
         self.references: list[tuple[str, str]] = []  # (place, target pointer)
-        self.in_place: dict[str, list[str]] = {}  # schema → schemas that apply to the same value
+        self.in_place: list[tuple[str, str]] = []  # (schema, schema that applies to the same value)
         self.composed = _composed(tree)
         self._special: dict[str, Callable[[dict[str, Json], str], Json]] = {
             "schema": self._schema,
@@ -237,7 +237,7 @@ class _Walk:
         if kind == "pathItem":
             return self._inline(path, value, pointer)
         self.references.append((child(pointer, "$ref"), path))
-        self.in_place.setdefault(pointer, []).append(path)
+        self.in_place.append((pointer, path))
         return {**self._siblings(kind, value, pointer), "$ref": _encode_pointer(path)}
 
     def _siblings(self, kind: str, value: dict[str, Json], pointer: str) -> dict[str, Json]:
@@ -495,6 +495,7 @@ class _Walk:
 
     def _schema(self, value: dict[str, Json], pointer: str) -> Json:
         made: dict[str, Json] = {}
+        before = (len(self.references), len(self.in_place))
         for key, one in value.items():
             place = child(pointer, key)
             if key.startswith("x-"):
@@ -507,14 +508,13 @@ class _Walk:
         self._mapping(made, pointer)
         for key in grammar.IN_PLACE & made.keys():
             self._note_in_place(made[key], pointer, child(pointer, key))
-        return self._nullable(value, made, pointer)
+        return self._nullable(value, made, pointer, before)
 
     def _note_in_place(self, value: Json, pointer: str, place: str) -> None:
-        nested = self.in_place.setdefault(pointer, [])
         if isinstance(value, list):
-            nested.extend(f"{place}/{index}" for index in range(len(value)))
+            self.in_place.extend((pointer, f"{place}/{index}") for index in range(len(value)))
         else:
-            nested.append(place)
+            self.in_place.append((pointer, place))
 
     def _keyword(self, made: dict[str, Json], key: str, value: Json, place: str) -> None:
         new: Json = _DROP
@@ -634,7 +634,9 @@ class _Walk:
                 good[value] = _encode_pointer(path)
         made["discriminator"]["mapping"] = good
 
-    def _nullable(self, value: dict[str, Json], made: dict[str, Json], pointer: str) -> dict[str, Json]:
+    def _nullable(
+        self, value: dict[str, Json], made: dict[str, Json], pointer: str, before: tuple[int, int]
+    ) -> dict[str, Json]:
         if "nullable" not in value:
             return made
         self._log.change("`nullable` became a type of 3.1", pointer)
@@ -650,21 +652,19 @@ class _Walk:
         inside = {key: one for key, one in made.items() if key not in outside}
         if not inside or "enum" in inside:
             return made
-        self._moved(pointer, child(pointer, "anyOf", 0))
+        self._moved(pointer, child(pointer, "anyOf", 0), before)
         return {**outside, "anyOf": [inside, {"type": "null"}]}
 
-    def _moved(self, old: str, new: str) -> None:
-        """The schema at `old` now stands at `new`: places noted inside have moved with it."""
+    def _moved(self, old: str, new: str, before: tuple[int, int]) -> None:
+        """The schema at `old` now stands at `new`: places noted since `before` have moved with it."""
 
         def at(pointer: str) -> str:
-            return new + pointer[len(old) :] if pointer.startswith(old + "/") else pointer
+            return new + pointer[len(old) :] if pointer == old or pointer.startswith(old + "/") else pointer
 
-        self.references = [(at(place), target) for place, target in self.references]
-        self.in_place = {
-            (new if pointer == old else at(pointer)): [at(one) for one in nested]
-            for pointer, nested in self.in_place.items()
-        }
-        self.in_place[old] = [new]
+        references, edges = before
+        self.references[references:] = [(at(place), target) for place, target in self.references[references:]]
+        self.in_place[edges:] = [(at(one), at(other)) for one, other in self.in_place[edges:]]
+        self.in_place.append((old, new))
 
 
 _ANNOTATIONS = {
@@ -779,7 +779,10 @@ def _check_references(document: dict[str, Json], walk: _Walk) -> None:
             faults.append(diagnostic("reference.dangling", place, reference=shown("#" + target)))
     if faults:
         raise SpecRejected(faults[:20])
-    _check_loops(walk.in_place)
+    edges: dict[str, list[str]] = {}
+    for pointer, target in walk.in_place:
+        edges.setdefault(pointer, []).append(target)
+    _check_loops(edges)
 
 
 def _check_loops(edges: dict[str, list[str]]) -> None:

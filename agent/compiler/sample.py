@@ -18,7 +18,8 @@ from agent.compiler.validation import Validator
 Json = Any
 
 _DEPTH = 8  # levels that are made
-_BUDGET = 3_000  # values that one sample may hold
+_VARIANTS = 20  # alternatives that are tried
+_BUDGET = 800  # values that one sample may hold
 _TEXTS = {
     "date": "2025-01-15",
     "date-time": "2025-01-15T09:30:00Z",
@@ -50,6 +51,7 @@ class Sampler:
         self._schemas = schemas
         self._validator = validator
         self._left = 0
+        self._made: dict[str, Json] = {}
 
     def request(self, pointer: str, examples: Iterable[Json] = ()) -> Json:
         """A valid value for a request (without what is read-only); None if none could be made."""
@@ -74,6 +76,13 @@ class Sampler:
         return found
 
     def _whole(self, pointer: str, examples: Iterable[Json]) -> Json:
+        if examples:
+            return self._find(pointer, examples)
+        if pointer not in self._made:
+            self._made[pointer] = self._find(pointer, ())
+        return copy.deepcopy(self._made[pointer])
+
+    def _find(self, pointer: str, examples: Iterable[Json]) -> Json:
         made = self._try(pointer, every=True)
         if made is None:
             made = self._try(pointer, every=False)
@@ -118,7 +127,7 @@ class Sampler:
         return [*found, view.facets["default"]] if "default" in view.facets else found
 
     def _variant(self, view: View, depth: int, inside: tuple[str, ...]) -> Json:
-        for one in view.variants:
+        for one in view.variants[:_VARIANTS]:
             try:
                 made = self._make((one,), depth, inside)
                 if view.properties:

@@ -20,7 +20,7 @@ from agent.compiler.infer_document import Document
 
 Json = Any
 
-_BUDGET = 5_000  # references followed for one value
+_BUDGET = 1_000  # references followed for one value
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\Z", re.ASCII)
 _HOSTNAME = re.compile(
