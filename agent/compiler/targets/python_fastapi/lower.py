@@ -426,9 +426,9 @@ class Model:
             nullable = not primary and (part.nullable or not part.required) and not identity
             columns.append(Column(name, _SQL_TYPES[part.type], nullable, primary, identity))
         keys = []
-        for part in resource.references:
-            target, name = self.named[part.target], named.references[part.name]
-            nullable = part.nullable or not part.required
+        for reference in resource.references:
+            target, name = self.named[reference.target], named.references[reference.name]
+            nullable = reference.nullable or not reference.required
             columns.append(Column(name, target.identity_type, nullable))
             keys.append(
                 ForeignKey(
@@ -436,14 +436,14 @@ class Model:
                     name,
                     target.table,
                     target.identity,
-                    self._on_delete(part, nullable),
+                    self.on_delete(reference, nullable),
                 )
             )
         uniques = self._uniques(named)
         indexes = self._indexes(named, uniques)
         return Table(named.table, tuple(columns), tuple(keys), uniques, indexes)
 
-    def _on_delete(self, part: ir.Reference, nullable: bool) -> str:
+    def on_delete(self, part: ir.Reference, nullable: bool) -> str:
         """What happens to a row when the row that it points at is deleted."""
         if part.parent:
             return "CASCADE"
@@ -704,7 +704,8 @@ class Planner:
 
     def _steps(self, keys: Iterable[ir.PathKey]) -> tuple[Step, ...]:
         return tuple(
-            Step(key.parameter, self._constant(key.resource), key.property, key.via, fixed=fixed_of(key)) for key in keys
+            Step(key.parameter, self._constant(key.resource), key.property, key.via, fixed=fixed_of(key))
+            for key in keys
         )
 
     def _constant(self, resource: str) -> str:
@@ -1036,7 +1037,7 @@ def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[Fu
 
 def _has_reference(operation: ir.Operation) -> bool:
     shape = operation.body.shape if operation.body else None
-    return bool(shape) and any(part.kind != "property" for part in shape.fields if shape)
+    return shape is not None and any(part.kind != "property" for part in shape.fields)
 
 
 def notes_of(model: Model) -> Iterable[str]:

@@ -68,7 +68,8 @@ def operation_of(api: ir.Api, operation: ir.Operation) -> dict[str, Json]:
         "success": operation.success,
         "security": [{name: list(scopes) for name, scopes in way.items()} for way in operation.security],
         "parameters": [
-            {"name": p.name, "in": p.place.value, "required": p.required, "sample": p.sample} for p in operation.parameters
+            {"name": p.name, "in": p.place.value, "required": p.required, "sample": p.sample}
+            for p in operation.parameters
         ],
         "path_keys": path_keys(plan) if plan else [],
         "sample": None

@@ -16,7 +16,39 @@ KEYWORDS = frozenset({*keyword.kwlist, *keyword.softkwlist})
 PYTHON_WORDS = frozenset({*keyword.kwlist, *keyword.softkwlist, *(n for n in dir(builtins) if n[0].islower())})
 # Methods of SQLAlchemy's collection of columns, and PostgreSQL's system columns: `table.c.keys` is not a column.
 COLUMN_WORDS = frozenset(
-    ["add", "as_readonly", "as_mutable", "clear", "compare", "contains_column", "corresponding_column", "extend", "get", "index", "items", "keys", "pop", "popitem", "remove", "setdefault", "sort", "update", "values", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid", "oid", "columns", "backwright_identity", "backwright_parent", "backwright_keys", "key_0"]
+    [
+        "add",
+        "as_readonly",
+        "as_mutable",
+        "clear",
+        "compare",
+        "contains_column",
+        "corresponding_column",
+        "extend",
+        "get",
+        "index",
+        "items",
+        "keys",
+        "pop",
+        "popitem",
+        "remove",
+        "setdefault",
+        "sort",
+        "update",
+        "values",
+        "tableoid",
+        "xmin",
+        "cmin",
+        "xmax",
+        "cmax",
+        "ctid",
+        "oid",
+        "columns",
+        "backwright_identity",
+        "backwright_parent",
+        "backwright_keys",
+        "key_0",
+    ]
 )
 TABLE_WORDS = frozenset({"alembic_version", "metadata", "table", "column", "index"})
 

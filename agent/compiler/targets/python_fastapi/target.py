@@ -37,7 +37,9 @@ SEEDED = frozenset({"app/hooks.py"})
 EXECUTABLE: frozenset[str] = frozenset()
 # Woven for each document under names that the document decides.
 VARYING = re.compile(r"(app/routers/.+\.py|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z")
-LITTER = re.compile(r"(^|/)(__pycache__|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.venv|\.hypothesis|\.schemathesis)(/|$)|\.pyc\Z|(^|/)\.coverage")
+LITTER = re.compile(
+    r"(^|/)(__pycache__|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.venv|\.hypothesis|\.schemathesis)(/|$)|\.pyc\Z|(^|/)\.coverage"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,11 @@ def values_for(api: ir.Api, lowered: lower.Lowered) -> dict[str, Any]:
     parts |= {kind.partition("(")[0] for kind in types if not kind.startswith("JSONB")}
     if any(column.identity for table in project.tables for column in table.columns):
         parts.add("Identity")
-    for name, attribute in (("ForeignKeyConstraint", "foreign_keys"), ("UniqueConstraint", "uniques"), ("Index", "indexes")):
+    for name, attribute in (
+        ("ForeignKeyConstraint", "foreign_keys"),
+        ("UniqueConstraint", "uniques"),
+        ("Index", "indexes"),
+    ):
         if any(getattr(table, attribute) for table in project.tables):
             parts.add(name)
     return {

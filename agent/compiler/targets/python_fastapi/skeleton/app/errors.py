@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 Json = Any
+# What a path may hold as it is (RFC 3986, pchar and the slash); `instance` is a URI reference, paths come decoded.
+PATH_SAFE = "/:@!$&'()*+,;=~"
 
 
 class Kind(Enum):
@@ -124,7 +127,7 @@ def render(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": problem.detail,
-        "instance": instance,
+        "instance": quote(instance, safe=PATH_SAFE),
         "code": problem.kind.name.lower(),
         "status_text": str(status),
         "timestamp": datetime.now(UTC),

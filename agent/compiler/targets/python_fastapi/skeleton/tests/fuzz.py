@@ -29,3 +29,10 @@ def before_load_schema(context: Any, schema: dict[str, Any]) -> None:
             content = schema["paths"][path][method].get("requestBody", {}).get("content", {})
             for media_type in media_types:
                 content.pop(media_type, None)
+    # The tool's authentication checks know credentials of type http and apiKey only: a request with an OAuth2 token
+    # would count as one without a credential wherever an API key is the alternative. On the wire it is a bearer token.
+    for scheme in schema.get("components", {}).get("securitySchemes", {}).values():
+        if scheme.get("type") in ("oauth2", "openIdConnect"):
+            for name in ("flows", "openIdConnectUrl"):
+                scheme.pop(name, None)
+            scheme.update(type="http", scheme="bearer")

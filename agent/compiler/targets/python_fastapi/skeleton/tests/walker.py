@@ -44,6 +44,11 @@ class Walker:
         needs_body = operation["action"] in ("create", "replace", "patch", "upsert")
         return not needs_body or operation["sample"] is not None
 
+    async def answers(self, operation: Json) -> bool:
+        """Whether an operation that the samples do not lead to at least refuses with a status of its own."""
+        answered = await self.send(operation, body=self.sample(operation))
+        return answered.status_code < 500
+
     async def _path(self, operation: Json, *, with_key: bool) -> dict[str, str] | None:
         values = {
             p["name"]: text(p["sample"])
@@ -101,6 +106,8 @@ class Walker:
         resource = RESOURCES.get(operation["resource"] or "")
         if resource is None or not isinstance(body, dict):
             return body
+        if operation["action"] in ("replace", "patch") and not resource["singleton"]:
+            await self._keyed(operation, resource, body)
         inner = next(
             (part for part in (body, *body.values()) if isinstance(part, dict) and refers(part, resource)), body
         )
@@ -114,6 +121,13 @@ class Walker:
                 key = made[target["key"]]
                 inner[reference["property"]] = {**value, target["key"]: key} if isinstance(value, dict) else key
         return body
+
+    async def _keyed(self, operation: Json, resource: Json, body: Json) -> None:
+        """Where no path names the row, its key stands in the body."""
+        if not any(key["role"] == "key" for key in operation["path_keys"]):
+            made = await self._make(resource["name"], {})
+            if made is not None:
+                body[resource["key"]] = made[resource["key"]]
 
     def unknown(self, operation: Json) -> dict[str, str] | None:
         """A path to a row that nobody made; None if some key has a form that we cannot invent."""
