@@ -28,7 +28,7 @@ ACTIONS = _set(
 # Rule 18: authentication and sessions.
 AUTH = _set(
     "login logout signin signout signup register authenticate auth token tokens refreshtoken oauth authorize session sessions "
-    "forgotpassword resetpassword changepassword recover verifyemail confirmemail activate otp mfa twofactor sso callback whoami "
+    "forgotpassword resetpassword changepassword recover verifyemail confirmemail otp mfa twofactor sso callback whoami "
     "introspect revoke userinfo jwks credentials"
 )
 # The caller's own thing: whose it is stands in no path and in no property.
