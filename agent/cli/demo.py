@@ -24,6 +24,7 @@ from agent.cli.service_commands import first_answer
 from agent.context.manager import ContextManager
 from agent.errors import EnvironmentUnfit
 from agent.settings import Settings
+from agent.telemetry import logs
 from agent.testing.kafka import LocalKafka
 from contracts.status import Status
 
@@ -95,6 +96,8 @@ def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:
 
 async def _run(settings: Settings, folder: Path, document: bytes, media_type: str, broker: Broker) -> Progress:
     async with AsyncExitStack() as stack:
+        # What the context manager and the client libraries say in this process is not for the terminal.
+        logs.configure(settings.telemetry, stream=stack.enter_context((folder / "demo.log").open("w")))
         servers = await stack.enter_async_context(
             EmbeddedBroker()
             if broker is Broker.EMBEDDED
