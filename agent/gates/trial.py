@@ -89,7 +89,9 @@ class Trial:
             "PYTHONDONTWRITEBYTECODE": "",  # empty: bytecode is kept, below the prefix, and speeds up later children
             "PYTHONPYCACHEPREFIX": str(self.subject.work / "pycache"),
             "PYTHONUNBUFFERED": "1",
-            "MYPY_CACHE_DIR": str(self.folder / "mypy-cache"),
+            "MYPY_CACHE_DIR": str(
+                self.subject.work / "mypy-cache"
+            ),  # what it learnt of the packages serves the next round
             "RUFF_CACHE_DIR": str(self.folder / "ruff-cache"),
             "COVERAGE_FILE": str(self.folder / "coverage-data"),
             "NO_COLOR": "1",
