@@ -1045,7 +1045,7 @@ def notes_of(model: Model) -> Iterable[str]:
     for named in model.named.values():
         for part in named.resource.references:
             nullable = part.nullable or not part.required
-            rule = model._on_delete(part, nullable)
+            rule = model.on_delete(part, nullable)
             what = {
                 "CASCADE": "is deleted with it",
                 "RESTRICT": "keeps it from being deleted (409)",
