@@ -10,7 +10,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -38,7 +38,10 @@ from contracts import topics
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 STOP_TIMEOUT_S = 5.0
+ADMIN_TIMEOUT_S = 60.0
 RECORD_OVERHEAD_BYTES = 128  # batch header and the record's own varints, rounded up
 PRODUCE_BATCH_BYTES = 256 * 1024
 # What a client raises when the broker is away; OSError is in it because name resolution and TLS surface as such.
@@ -155,7 +158,7 @@ class KafkaConsumer:
         listener = _Listener(self) if self._group else None
         client.subscribe(list(self._names), listener=listener)
         try:
-            await asyncio.wait_for(client.start(), self._start_timeout_s())
+            await _call(client.start(), self._start_timeout_s())
         except UNREACHABLE as exc:
             await self.stop()  # #11: start leaves the object open when it fails
             raise BusUnavailable(f"cannot join the bus at {self._settings.bootstrap_servers}: {exc!r}") from exc
@@ -178,6 +181,8 @@ class KafkaConsumer:
             self._check_rebalance(now)
             return ()
         task, self._fetching = self._fetching, None
+        if task.cancelled():
+            raise BusUnavailable("the client gave a fetch up")
         try:
             batches = task.result()
         except NoOffsetForPartitionError:
@@ -218,9 +223,10 @@ class KafkaConsumer:
         """A group that never committed begins at the oldest record of each such partition."""
         try:
             assigned = client.assignment()
-            fresh = [partition for partition in assigned if await client.committed(partition) is None]
+            limit_s = self._settings.request_timeout_ms / 1000
+            fresh = [partition for partition in assigned if await _call(client.committed(partition), limit_s) is None]
             if fresh:
-                await client.seek_to_beginning(*fresh)
+                await _call(client.seek_to_beginning(*fresh), limit_s)
                 log.info("consumer.began", group=self._group, partitions=len(fresh))
         except IllegalStateError:
             pass  # a rebalance came between; the next poll asks again
@@ -247,7 +253,8 @@ class KafkaConsumer:
         limit = self._settings.stall_after_s
         if self._looking is not None and self._looking.done():
             look, self._looking = self._looking, None
-            if error := look.exception():
+            error = KafkaError("given up") if look.cancelled() else look.exception()
+            if error is not None:
                 raise BusUnavailable(f"the broker does not answer: {error!r}") from error
         quiet_s = now - self._moved_at
         if quiet_s > limit and any(self._lag.get(name, 0) > 0 for name in self._names.values() if self._flows(name)):
@@ -288,7 +295,7 @@ class KafkaConsumer:
         if not offsets:
             return
         try:
-            await asyncio.wait_for(client.commit(offsets), self._settings.request_timeout_ms / 1000)
+            await _call(client.commit(offsets), self._settings.request_timeout_ms / 1000)
         except (CommitFailedError, IllegalStateError, RebalanceInProgressError) as exc:
             # #7: somebody else has the partition now, and will read these records again; they are known by then.
             log.info("consumer.commit_skipped", error_type=type(exc).__name__)
@@ -393,7 +400,7 @@ class KafkaProducer:
             **connection(self._settings),
         )
         try:
-            await asyncio.wait_for(client.start(), self._timeout_s())
+            await _call(client.start(), self._timeout_s())
         except UNREACHABLE as exc:
             await _close(client.stop(), "producer")
             raise BusUnavailable(f"cannot publish to {self._settings.bootstrap_servers}: {exc!r}") from exc
@@ -419,11 +426,8 @@ class KafkaProducer:
     async def _send(self, records: Sequence[Outgoing]) -> None:
         client = await self._ready()
         try:
-            async with asyncio.timeout(self._timeout_s()):
-                if len(records) == 1:
-                    await self._send_one(client, records[0])
-                else:
-                    await self._send_batches(client, records)
+            send = self._send_one(client, records[0]) if len(records) == 1 else self._send_batches(client, records)
+            await _call(send, self._timeout_s())
         except MessageSizeTooLargeError as exc:
             if len(records) == 1:
                 raise RecordTooLarge(str(exc)) from exc
@@ -485,10 +489,31 @@ def _size(record: Outgoing) -> int:
     return size
 
 
+async def _call(call: Awaitable[T], timeout_s: float) -> T:
+    """The result of a call of aiokafka, in time. Raises TimeoutError, or what it raised.
+
+    aiokafka cancels futures of its own (a rebalance, a dead coordinator), and a CancelledError that surfaces in our
+    coroutine would end the loop that called, as if we had been told to stop. Here it becomes an error like others.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+        raise TimeoutError(f"no answer within {timeout_s} s")
+    if task.cancelled():
+        raise KafkaError("the client gave this call up")
+    return task.result()
+
+
 async def _close(closing: Awaitable[None], what: str) -> None:
     """Close a client; it may hang or complain, and nobody can do anything about that."""
     try:
-        await asyncio.wait_for(closing, STOP_TIMEOUT_S)
+        await _call(closing, STOP_TIMEOUT_S)
     except (*UNREACHABLE, AssertionError) as exc:
         log.debug("bus.close_failed", what=what, error_type=type(exc).__name__)
 
@@ -505,7 +530,7 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def _guard(call: Awaitable[Any], what: str) -> Any:
     try:
-        return await call
+        return await _call(call, ADMIN_TIMEOUT_S)
     except UNREACHABLE as exc:
         raise BusUnavailable(f"cannot {what}: {exc!r}") from exc
 

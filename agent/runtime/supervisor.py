@@ -106,8 +106,12 @@ class Supervisor:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         drain = asyncio.create_task(self._draining.wait(), name="drain")
         loops = {worker, inbox, outbox, gauges, tidy}
+        broken: list[str] = []
         try:
-            await asyncio.wait({*loops, stopping, drain}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({*loops, stopping, drain}, return_when=asyncio.FIRST_COMPLETED)
+            broken = [task.get_name() for task in done & loops]
+            if broken:
+                log.error("loop.ended", loops=broken)
             self.drain()
             await asyncio.wait({worker})
             self._worked.set()
@@ -120,6 +124,8 @@ class Supervisor:
                 task.cancel()
             results = await asyncio.gather(*loops, stopping, drain, return_exceptions=True)
         _raise_worst(results)
+        if broken:  # cancelled by somebody else: no loop may end in silence
+            raise FatalError(f"{', '.join(broken)} ended without a reason", remedy="read the log above; start it again")
 
     # --- loops ------------------------------------------------------------------------------------------------------
 

@@ -12,10 +12,18 @@ from agent.testing.watcher import Watcher
 
 
 @pytest.fixture
-async def servers() -> AsyncIterator[str]:
-    """Bootstrap servers of an embedded broker of this test's own."""
-    async with EmbeddedBroker() as servers:
-        yield servers
+async def broker() -> AsyncIterator[EmbeddedBroker]:
+    """An embedded broker of this test's own; `tell` makes outages."""
+    broker = EmbeddedBroker()
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+@pytest.fixture
+def servers(broker: EmbeddedBroker) -> str:
+    """Bootstrap servers of the embedded broker."""
+    return broker.bootstrap_servers
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.bus.embedded import EmbeddedBroker
 from agent.testing.harness import cancel, request
 from agent.testing.process import AgentProcess
 from agent.testing.watcher import Watcher
@@ -161,8 +164,44 @@ async def test_a_running_task_is_cancelled_within_a_second(agents: Agents, watch
     assert asyncio.get_running_loop().time() - started < 1.5
 
 
-async def test_the_agent_waits_for_its_broker(agents: Agents, servers: str, watcher: Watcher) -> None:
-    """Readiness is honest, and a duplicate and rubbish on the way change nothing."""
+async def test_an_outage_of_the_broker_loses_nothing(agents: Agents, broker: EmbeddedBroker, watcher: Watcher) -> None:
+    """Work goes on, events wait in the outbox, and new requests come in afterwards without a restart."""
+    agent = agents(SCRIPT_STEP_S="0.1", BACKWRIGHT_KAFKA__REQUEST_TIMEOUT_MS="1000")
+    await agent.start()
+    first = await watcher.send(request("slow-a"))
+    await watcher.until(lambda: len(agent.done()) >= 1)
+    await broker.tell("down")
+    await watcher.until(lambda: len(agent.done()) == len(STEPS))
+    await watcher.until(lambda: any(event["event"] == "outbox.stalled" for event in agent.events()))
+    await broker.tell("up")
+
+    assert await watcher.ended(first, limit_s=60) == "completed"
+
+    second = await watcher.send(request("ok"))
+    assert await watcher.ended(second, limit_s=60) == "completed"
+    check_history(watcher, agent, [first, second], in_flight=0)
+    assert agent.exit_code is None
+
+
+async def test_an_outage_of_the_journal_loses_nothing(agents: Agents, watcher: Watcher) -> None:
+    """Somebody holds the database: requests are kept and stored when it answers again."""
+    agent = agents(BACKWRIGHT_JOURNAL__STATEMENT_TIMEOUT_S="0.2")
+    await agent.start()
+    await agent.wait_ready()
+    with closing(sqlite3.connect(agent.workspace / "journal.sqlite", isolation_level=None)) as vandal:
+        vandal.execute("BEGIN IMMEDIATE")
+        abouts = [await watcher.send(request(f"ok-{number}")) for number in range(5)]
+        await watcher.until(lambda: any(event["event"] == "intake.stalled" for event in agent.events()))
+        vandal.execute("ROLLBACK")
+
+    for about in abouts:
+        assert await watcher.ended(about) == "completed"
+
+    check_history(watcher, agent, abouts, in_flight=0)
+
+
+async def test_readiness_is_honest_and_duplicates_change_nothing(agents: Agents, watcher: Watcher) -> None:
+    """A probe that says yes means that work is taken."""
     agent = agents()
     await agent.start()
     await agent.wait_ready()
