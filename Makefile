@@ -9,7 +9,7 @@ BROKER ?= embedded
 UV_LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make relock"
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help install demo test lint bench relock clean
+.PHONY: help install demo test lint bench chaos relock clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -32,6 +32,9 @@ lint: $(STAMP)  ## ruff, mypy, import-linter, contracts up to date
 
 bench: $(STAMP)  ## Ratios measured side by side; results in build/bench.json
 	@$(BIN)/python -m tests.bench
+
+chaos: $(STAMP)  ## A storm of faults over Kafka and PostgreSQL (CHAOS_TASKS, CHAOS_SEED, CHAOS_MINUTES)
+	@$(BIN)/python -m tests.chaos
 
 relock: $(STAMP)  ## Refresh the lock files of the project and of the delivered services
 	@$(BIN)/$(UV_LOCK) --all-extras -q pyproject.toml -o requirements.lock

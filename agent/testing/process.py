@@ -88,6 +88,11 @@ class AgentProcess:
         return self._process.pid
 
     @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
+
+    @property
     def exit_code(self) -> int | None:
         """None while it runs."""
         return None if self._process is None else self._process.returncode

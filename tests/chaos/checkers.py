@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from contracts.codec import task_id
-from tests.chaos.history import CONTROL, DEAD_LETTERS, DELIVERIES, TASKS, TERMINAL, History, Row
+from tests.chaos.history import CONTROL, DEAD_LETTERS, DELIVERIES, TASKS, TERMINAL, History
 from tests.chaos.plan import KINDS
 
 Checker = Callable[[History], Iterator[str]]
@@ -215,10 +215,11 @@ def audit_agrees(history: History) -> Iterator[str]:
         if change.fence < fences.get(change.task, 0):
             yield f"{change.task}: fence {change.fence} after {fences[change.task]}"
         fences[change.task] = change.fence
-        if claimed and holders.setdefault(change.key, change.task) != change.task:
-            yield f"{change.key}: {change.task} was claimed while {holders[change.key]} held the key"
-        if change.state in TERMINAL and holders.get(change.key) == change.task:
-            del holders[change.key]
+        key = history.keys.get(change.task, change.task)
+        if claimed and holders.setdefault(key, change.task) != change.task:
+            yield f"{key}: {change.task} was claimed while {holders[key]} held the key"
+        if change.state in TERMINAL and holders.get(key) == change.task:
+            del holders[key]
 
 
 CHECKERS: Mapping[str, Checker] = {
@@ -251,8 +252,7 @@ def _spans(history: History) -> Mapping[str, Sequence[tuple[float, float, str]]]
     """(first write, end, task) by ordering key, in order of the first write; keys with one task are left out."""
     found: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     for task, writes in history.writes.items():
-        row: Row | None = history.rows.get(task)
-        if row is not None and writes:
+        if task in history.rows and writes:
             end = next((seen.at for seen, _ in history.ends.get(task, [])), float("inf"))
-            found[row.key].append((min(seen.at for seen, _ in writes), end, task))
+            found[history.keys.get(task, task)].append((min(seen.at for seen, _ in writes), end, task))
     return {key: sorted(spans) for key, spans in found.items() if len(spans) > 1}

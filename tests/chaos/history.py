@@ -63,7 +63,6 @@ class Row:
 
     task: str
     number: int  # order of acceptance
-    key: str
     state: str
     fence: int
     crashes: int
@@ -76,7 +75,6 @@ class Change:
 
     what: str  # "task" or "checkpoint"
     task: str
-    key: str
     before: str | None
     state: str
     fence_before: int | None
@@ -121,6 +119,11 @@ class History:
             if seen.id and seen.type:
                 found.setdefault(task_id(seen.source, seen.id), []).append(seen)
         return found
+
+    @cached_property
+    def keys(self) -> Mapping[str, str]:
+        """The ordering key of each request: the service that it names."""
+        return {task: str(seen[0].data.get("service") or task) for task, seen in self.requests.items()}
 
     @cached_property
     def firsts(self) -> Sequence[Seen]:
@@ -210,14 +213,14 @@ def read_effects(path: Path) -> list[Effect]:
 
 
 _ROWS = """
-SELECT r.task_id, r.id, r.ordering_key, t.state, t.fence, t.crashes, t.sequence
+SELECT r.task_id, r.id, t.state, t.fence, t.crashes, t.sequence
 FROM request r JOIN task t ON t.id = r.id ORDER BY r.id
 """
 _CHECKPOINTS = "SELECT r.task_id, c.step, c.output FROM checkpoint c JOIN request r ON r.id = c.task"
 _PARKED = "SELECT r.task_id FROM parked p LEFT JOIN request r ON r.id = p.task"
 _UNSENT = "SELECT count(*) FROM outbox"
 _CHANGES = """
-SELECT a.what, r.task_id, r.ordering_key, a.before, a.state, a.fence_before, a.fence, a.written_fence
+SELECT a.what, r.task_id, a.before, a.state, a.fence_before, a.fence, a.written_fence
 FROM chaos.audit a JOIN request r ON r.id = a.task ORDER BY a.id
 """
 

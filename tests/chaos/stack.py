@@ -94,7 +94,7 @@ async def large(kafka: KafkaSettings, broker: LocalKafka | None, folder: Path, a
     with local_postgres() as server:
         await asyncio.to_thread(server.start)
         try:
-            await _prepare(server.dsn)
+            await prepare(server.dsn)
             environment = {
                 "BACKWRIGHT_JOURNAL__URL": server.dsn,
                 "BACKWRIGHT_JOURNAL__STATEMENT_TIMEOUT_S": "5",
@@ -133,7 +133,8 @@ def local_postgres() -> Iterator[LocalPostgres]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-async def _prepare(dsn: str) -> None:
+async def prepare(dsn: str) -> None:
+    """Schema and audit, before the first agent starts."""
     journal = PostgresJournal(dsn, JournalSettings.model_validate({}))
     await journal.open()
     await journal.close()
@@ -192,6 +193,8 @@ class Slot:
                 self.crashed_at[self.armed.partition(":")[0]] += 1
         elif code == 0:
             how = "drained"
+        elif code == -signal.SIGTERM:
+            how = "ended while it started"
         else:
             with self.agent.log.open("rb") as log:
                 log.seek(before)
