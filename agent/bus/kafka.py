@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 STOP_TIMEOUT_S = 5.0
 ADMIN_TIMEOUT_S = 60.0
+VISIBLE_TIMEOUT_S = 15.0
 RECORD_OVERHEAD_BYTES = 128  # batch header and the record's own varints, rounded up
 PRODUCE_BATCH_BYTES = 256 * 1024
 # What a client raises when the broker is away; OSError is in it because name resolution and TLS surface as such.
@@ -70,6 +71,7 @@ class KafkaBus:
                     yield f"{name}: exists"
                 else:
                     await _create_topic(admin, name, topic, replicas)
+                    await _until_visible(admin, name)
                     yield f"{name}: created, {topic.partitions} partitions, {replicas} replicas"
 
     async def check_topics(self) -> Sequence[str]:
@@ -551,6 +553,15 @@ async def _create_topic(admin: AIOKafkaAdminClient, name: str, topic: topics.Top
             raise EnvironmentUnfit(
                 f"cannot create topic {name}: {error.__name__}", remedy="grant CREATE, or create it by hand"
             )
+
+
+async def _until_visible(admin: AIOKafkaAdminClient, name: str) -> None:
+    """The controller has made it; the broker that we ask learns of it a moment later."""
+    ends = time.monotonic() + VISIBLE_TIMEOUT_S
+    while name not in await _guard(admin.list_topics(), "list topics"):
+        if time.monotonic() > ends:
+            raise BusUnavailable(f"topic {name} was created and does not appear")
+        await asyncio.sleep(0.1)
 
 
 async def _check_topic(admin: AIOKafkaAdminClient, name: str, topic: topics.Topic) -> list[str]:
