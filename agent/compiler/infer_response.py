@@ -130,6 +130,8 @@ _CONTAINERS = frozenset(
         "links",
     ]
 )
+# A null here would say that the list ends.
+_FORWARD = frozenset(name for name, source in _TEXTS.items() if source in (Meta.NEXT_LINK, Meta.NEXT_CURSOR))
 _EMPTY_LISTS = frozenset(["errors", "warnings", "links", "facets"])
 _GOOD_WORDS = ("success", "ok", "succeeded", "successful", "done", "completed")
 
@@ -274,7 +276,7 @@ class Responses:
         for name, pointers in view.properties.items():
             if name == skip or self._schemas.flag(pointers, "writeOnly"):
                 continue
-            found = list(self._field((*path, name), pointers, many=many))
+            found = list(self._field((*path, name), pointers, many=many, needed=name in view.required))
             fields += found
             if not found and name in view.required:
                 missing.append(".".join((*path, name)))
@@ -287,7 +289,9 @@ class Responses:
             ]
         return tuple(fields), tuple(missing)
 
-    def _field(self, path: tuple[str, ...], pointers: tuple[str, ...], *, many: bool) -> Iterator[EnvelopeField]:
+    def _field(
+        self, path: tuple[str, ...], pointers: tuple[str, ...], *, many: bool, needed: bool
+    ) -> Iterator[EnvelopeField]:
         view = self._schemas.merged(pointers)
         source = self._source(fold(path[-1]), view)
         constant = self._constant(fold(path[-1]), pointers, view)
@@ -310,7 +314,7 @@ class Responses:
             yield EnvelopeField(path, Meta.CONSTANT, constant[0])
         elif source is not None and (many or not paged):
             yield EnvelopeField(path, source, nullable=view.nullable)
-        elif view.nullable:
+        elif view.nullable and needed and fold(path[-1]) not in _FORWARD:
             yield EnvelopeField(path, Meta.CONSTANT, None, nullable=True)
         elif view.is_array and fold(path[-1]) in _EMPTY_LISTS and not view.facets.get("minItems"):
             yield EnvelopeField(path, Meta.CONSTANT, [])
@@ -332,7 +336,7 @@ class Responses:
         wanted = {
             Meta.NOW: ("date-time",),
             Meta.REQUEST_ID: ("uuid", None),
-            Meta.NEXT_LINK: ("uri", "uri-reference", None),
+            Meta.NEXT_LINK: ("uri-reference", None),  # ours has no host: it is no absolute URI
             Meta.NEXT_CURSOR: (None,),
             Meta.MESSAGE: (None,),
         }
