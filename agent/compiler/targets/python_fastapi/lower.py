@@ -1017,11 +1017,11 @@ def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[Fu
         if plan.paging and plan.paging.style is ir.PagingStyle.CURSOR and plan.paging.position:
             reason = "a cursor is opaque: only one that the service gave is meaningful, others are refused"
             found.append(FuzzException("opaque-cursor", operation.id, reason, *here))
-            expected.append("400")
+            expected.append(_refusal_status(operation))
         if plan.sort is not None and not plan.sort.values:
             reason = "the order names properties, which the schema of the parameter does not list"
             found.append(FuzzException("order-names-properties", operation.id, reason, *here))
-            expected.append("400")
+            expected.append(_refusal_status(operation))
         if expected:
             statuses = ("2xx", "401", "403", "404", "409", "429", "5xx", *dict.fromkeys(expected))
             found[-1] = replace(found[-1], check="positive_data_acceptance", statuses=statuses)
@@ -1033,6 +1033,12 @@ def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[Fu
                 FuzzException("unknown-reference", operation.id, reason, *here, check="ensure_resource_availability")
             )
     return tuple(found)
+
+
+def _refusal_status(operation: ir.Operation) -> str:
+    """What the service answers to what is not valid: Kind.INVALID of the skeleton's errors.py, best declared first."""
+    declared = {error.status for error in operation.errors}
+    return "422" if "422" in declared and "400" not in declared else "400"
 
 
 def _has_reference(operation: ir.Operation) -> bool:
