@@ -682,9 +682,11 @@ class Planner:
 
     def _element_answer(self, model: Model, pointer: str) -> tuple[Wrapper | str, Shape | None]:
         view = self._schemas.view(pointer)
+        # Alternatives are successes and failures: the success is the one that shows most of the thing.
         options = view.variants or (pointer,)
-        wrapper, missing = self._responses.bare(options[0])
-        shaped = self._modeller.response_shape(model, options[0])
+        best = max(options, key=lambda one: len(self._modeller.response_shape(model, one).shape.fields))
+        wrapper, missing = self._responses.bare(best)
+        shaped = self._modeller.response_shape(model, best)
         shown = {one.name for one in shaped.shape.fields}
         lacking = [one for one in missing if one not in shown]
         if lacking:
