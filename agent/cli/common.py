@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import orjson
 import pydantic
@@ -17,8 +17,23 @@ from rich.console import Console
 from agent.settings import Section, Settings
 
 T = TypeVar("T")
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+PIPE_COLUMNS = 140  # where no terminal says how wide it is (a log of CI)
+
+
+class Output(Console):
+    """A console that never breaks a line of text: paths, commands and ids are copied from it. Tables do fold."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(file=stream, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's, with `soft_wrap` for plain text."""
+        options.setdefault("soft_wrap", all(isinstance(part, str) for part in objects))
+        super().print(*objects, **options)
+
+
+stdout = Output(sys.stdout)
+stderr = Output(sys.stderr)
 PREFIX = "BACKWRIGHT_"
 
 

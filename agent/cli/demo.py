@@ -13,6 +13,7 @@ from typing import Annotated
 
 import orjson
 import typer
+from rich.markup import escape
 
 from agent import app as root
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
@@ -81,9 +82,8 @@ def demo(
     service = settings.workspace / progress.delivery.service.path
     call, answer = run(first_answer(settings, service))
     stdout.print(f"[bold]Start it[/]  {sys.argv[0]} serve {service} --port 8080")
-    stdout.print("[bold]Call it[/]   ", end="")
-    stdout.print(call, markup=False)
-    stdout.print(f"          tried just now: {answer}", markup=False)
+    stdout.print(f"[bold]Call it[/]   {escape(call)}")
+    stdout.print(f"          tried just now: {escape(answer)}")
 
 
 def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:
