@@ -71,8 +71,11 @@ def environment(package: str) -> Environment:
         file = folder.joinpath(name)
         return file.read_text("utf-8") if file.is_file() else None
 
-    made = Environment(  # noqa: S701 - no HTML is made here; every template names its escaping filter
-        loader=FunctionLoader(load), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    made = Environment(
+        loader=FunctionLoader(load),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - no HTML is made here; every template names its escaping filter
     )
     made.filters |= {
         "py": py, "docstring": docstring, "toml": toml, "md": md, "code": code, "migration_type": migration_type,

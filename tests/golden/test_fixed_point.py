@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.golden.weaving import CANONICAL, MANIFEST, SKELETON, Compilation, compiled, delivered, skeleton
+from agent.compiler.compile import Compilation
+from tests.golden.weaving import CANONICAL, MANIFEST, SKELETON, compiled, delivered, skeleton
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,7 @@ def compiled(document: bytes | Json, service: str | None = None) -> Compilation:
 def skeleton() -> FileSet:
     """The skeleton as it stands in the checkout, without what tools leave there and without the manifest."""
     found = FileSet.read(SKELETON)
-    return FileSet(
-        {path: file for path, file in found.items() if not target.LITTER.search(path) and path != MANIFEST}
-    )
+    return FileSet({path: file for path, file in found.items() if not target.LITTER.search(path) and path != MANIFEST})
 
 
 def delivered(compilation: Compilation) -> FileSet:

@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from agent.compiler import ir
-from agent.compiler.targets.python_fastapi import lower
+from agent.compiler.targets.python_fastapi import project as parts
 from agent.fileset import FileSet
 
 Json = Any
 NAME = "python-fastapi"
 
 
-def make_manifest(api: ir.Api, woven_files: FileSet, seeded: Iterable[str], lowered: lower.Lowered) -> dict[str, Json]:
+def make_manifest(api: ir.Api, woven_files: FileSet, seeded: Iterable[str], lowered: parts.Lowered) -> dict[str, Json]:
     """The manifest of a project; the caller adds the generator."""
     project = lowered.project
     owners = frozenset(seeded)
@@ -109,7 +109,7 @@ def _key(key: ir.PathKey) -> dict[str, Json]:
     return {"parameter": key.parameter, "resource": key.resource, "property": key.property}
 
 
-def resources_of(api: ir.Api, project: lower.Project) -> list[dict[str, Json]]:
+def resources_of(api: ir.Api, project: parts.Project) -> list[dict[str, Json]]:
     """Resources with their columns."""
     tables = {table.name: table for table in project.tables}
     by_constant = {resource.constant: resource for resource in project.resources}
@@ -120,7 +120,7 @@ def resources_of(api: ir.Api, project: lower.Project) -> list[dict[str, Json]]:
 
 
 def _resource(
-    given: ir.Resource, resource: lower.Resource, table: lower.Table, by_constant: Mapping[str, lower.Resource]
+    given: ir.Resource, resource: parts.Resource, table: parts.Table, by_constant: Mapping[str, parts.Resource]
 ) -> dict[str, Json]:
     key = next(field for field in resource.fields if field.name == resource.key)
     unique = {constraint.columns[0] for constraint in table.uniques if len(constraint.columns) == 1}

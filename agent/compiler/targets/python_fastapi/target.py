@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi import lower
+from agent.compiler.targets.python_fastapi import project as parts
 from agent.compiler.weave import pretty_json, render
 from agent.fileset import File, FileSet
 
@@ -48,7 +49,7 @@ class Woven:
 
     files: FileSet
     seeded: frozenset[str]
-    lowered: lower.Lowered
+    lowered: parts.Lowered
 
 
 def weave(api: ir.Api, service: str, format: Formatter) -> Woven:  # noqa: A002 - the name of the composition root
@@ -62,7 +63,7 @@ def weave(api: ir.Api, service: str, format: Formatter) -> Woven:  # noqa: A002 
     return Woven(FileSet({**static_files(), **woven}), SEEDED, lowered)
 
 
-def render_all(api: ir.Api, lowered: lower.Lowered) -> dict[str, str]:
+def render_all(api: ir.Api, lowered: parts.Lowered) -> dict[str, str]:
     """Every woven text, before the formatter."""
     project = lowered.project
     values = values_for(api, lowered)
@@ -72,7 +73,7 @@ def render_all(api: ir.Api, lowered: lower.Lowered) -> dict[str, str]:
     return found
 
 
-def values_for(api: ir.Api, lowered: lower.Lowered) -> dict[str, Any]:
+def values_for(api: ir.Api, lowered: parts.Lowered) -> dict[str, Any]:
     """What the templates of whole-project files may use."""
     project = lowered.project
     types = {column.type for table in project.tables for column in table.columns}
@@ -101,16 +102,16 @@ def values_for(api: ir.Api, lowered: lower.Lowered) -> dict[str, Any]:
     }
 
 
-def fuzz_checks(project: lower.Project) -> list[tuple[str, str, list[lower.FuzzException]]]:
+def fuzz_checks(project: parts.Project) -> list[tuple[str, str, list[parts.FuzzException]]]:
     """Relaxed checks by operation: (path, method, exceptions that name a check)."""
-    found: dict[tuple[str, str], list[lower.FuzzException]] = {}
+    found: dict[tuple[str, str], list[parts.FuzzException]] = {}
     for exception in project.exceptions:
         if exception.check is not None:
             found.setdefault((exception.path, exception.method), []).append(exception)
     return [(path, method, exceptions) for (path, method), exceptions in found.items()]
 
 
-def resource_names(project: lower.Project) -> list[str]:
+def resource_names(project: parts.Project) -> list[str]:
     """What app/resources.py uses of app/model.py."""
     if not project.resources:
         return []
@@ -124,7 +125,7 @@ def resource_names(project: lower.Project) -> list[str]:
     return sorted(found)
 
 
-def router_values(router: lower.Router) -> dict[str, Any]:
+def router_values(router: parts.Router) -> dict[str, Any]:
     """What the template of a router may use."""
     works = [operation.work for operation in router.operations if operation.work]
     modules = set()

@@ -123,7 +123,6 @@ SETTINGS = Shape(
     ),
 )
 
-
 ERROR = ErrorShape(
     "application/problem+json",
     {
@@ -136,7 +135,6 @@ ERROR = ErrorShape(
 )
 
 ERROR_2 = ErrorShape("application/json", {"code": {"$": "code"}, "message": {"$": "detail"}})
-
 
 ERRORS = {"400": ERROR, "401": ERROR, "403": ERROR}
 

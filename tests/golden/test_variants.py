@@ -1,0 +1,93 @@
+"""Documents at the edges become projects that parse, are clean under the service's own linter, and lie where they should."""
+
+import ast
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.compiler.compile import Compilation
+from agent.formatting import ruff
+from tests.golden.variants import EVIL, VARIANTS
+from tests.golden.weaving import compiled
+
+Json = Any
+SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
+
+
+@pytest.fixture(scope="module")
+def woven() -> dict[str, Compilation]:
+    """Every variant, woven once."""
+    return {name: compiled(document) for name, document in VARIANTS.items()}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_python_file_parses(woven: dict[str, Compilation], name: str) -> None:
+    """Whatever stands in a document stays text."""
+    for path, file in woven[name].files.items():
+        if path.endswith(".py"):
+            tree = ast.parse(file.content)
+            calls = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "system"]
+            assert not calls, path
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_project_is_clean_under_its_own_linter(woven: dict[str, Compilation], name: str, tmp_path: Path) -> None:
+    """Imports that are used, sorted and complete are decided in lower, not repaired afterwards."""
+    woven[name].files.write(tmp_path)
+
+    for command in (["check", "--no-cache", "."], ["format", "--no-cache", "--check", "."]):
+        done = subprocess.run([ruff(), *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_operation_has_a_line_in_manifest_and_report(woven: dict[str, Compilation], name: str) -> None:
+    """Nothing of the document is forgotten."""
+    promised = sum(len([m for m in item if m != "parameters"]) for item in VARIANTS[name]["paths"].values())
+    manifest = woven[name].manifest
+
+    assert len(manifest["operations"]) == promised
+    assert set(manifest["files"]) == set(woven[name].files) - {".backwright/manifest.json"}
+    assert [path for path, fact in manifest["files"].items() if fact["owner"] == "seeded"] == ["app/hooks.py"]
+
+
+def test_everything_hooked_has_a_hook_each(woven: dict[str, Compilation]) -> None:
+    """A service without a single table still is a service."""
+    compilation = woven["everything-hooked"]
+    hooks = compilation.files["app/hooks.py"].content.decode()
+
+    assert hooks.count("@unwritten(") == len(compilation.manifest["operations"])
+    assert {operation["verdict"] for operation in compilation.manifest["operations"]} == {"hooked"}
+
+
+def test_hostile_names_are_kept_as_data(woven: dict[str, Compilation]) -> None:
+    """The contract still has them; identifiers and paths have not."""
+    compilation = woven["hostile-names"]
+
+    assert EVIL in json.loads(compilation.files["openapi.json"].content)["info"]["title"]
+    assert all("PWNED" not in path for path in compilation.files)
+    for table in compilation.manifest["resources"]:
+        assert all(column.isidentifier() for column in table["columns"])
+        assert len(set(table["columns"])) == len(table["columns"])
+
+
+@pytest.mark.shared_specs
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.yaml")) or [None], ids=lambda p: p.name if p else "absent")
+def test_real_documents_compile_and_are_clean(path: Path | None, tmp_path: Path) -> None:
+    """Nobody here wrote them."""
+    if path is None:
+        pytest.skip(f"no documents in {SPECS}")
+    compilation = compiled(path.read_bytes())
+    compilation.files.write(tmp_path)
+
+    done = subprocess.run(
+        [ruff(), "check", "--no-cache", "."], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    document = yaml.safe_load(compilation.files["openapi.json"].content)
+    assert compilation.digest.startswith("sha256:")
+    assert document["openapi"].startswith("3.1")

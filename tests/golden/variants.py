@@ -1,0 +1,146 @@
+"""Documents at the edges: what a target forgets when it is only tried on one good example. Our own work."""
+
+import copy
+import json
+from typing import Any
+
+Json = Any
+
+EVIL = "x\"\"\"'{{7*7}}{%raw%}\n\\\nimport os; os.system('touch PWNED')\n# ${HOME} $(touch PWNED) `touch PWNED` ../../PWNED"
+
+
+def ok(schema: Json, status: str = "200") -> Json:
+    """Responses with one success."""
+    return {
+        status: {"description": "ok", "content": {"application/json": {"schema": schema}}},
+        "400": {"description": "bad"},
+    }
+
+
+def ref(name: str) -> Json:
+    """A reference to a schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def body(schema: Json) -> Json:
+    """A required JSON body."""
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+THING = {
+    "type": "object",
+    "required": ["id", "name"],
+    "properties": {
+        "id": {"type": "integer", "format": "int64", "readOnly": True},
+        "name": {"type": "string", "maxLength": 40},
+    },
+}
+KEY = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer", "format": "int64"}}
+NONE = {"404": {"description": "none"}}
+
+NO_AUTH: Json = {
+    "openapi": "3.0.3",
+    "info": {"title": "Open things", "version": "1"},
+    "paths": {
+        "/things": {
+            "get": {"operationId": "listThings", "responses": ok({"type": "array", "items": ref("Thing")})},
+            "post": {
+                "operationId": "createThing",
+                "requestBody": body(ref("Thing")),
+                "responses": ok(ref("Thing"), "201"),
+            },
+        },
+        "/things/{id}": {
+            "parameters": [KEY],
+            "get": {"operationId": "getThing", "responses": {**ok(ref("Thing")), **NONE}},
+            "put": {
+                "operationId": "putThing",
+                "requestBody": body(ref("Thing")),
+                "responses": {**ok(ref("Thing")), **NONE},
+            },
+            "delete": {"operationId": "dropThing", "responses": {"204": {"description": "gone"}, **NONE}},
+        },
+    },
+    "components": {"schemas": {"Thing": THING}},
+}
+
+ONE_OPERATION: Json = {
+    "openapi": "3.1.0",
+    "info": {"title": "One", "version": "1"},
+    "paths": {"/things": {"get": {"responses": ok({"type": "array", "items": ref("Thing")})}}},
+    "components": {"schemas": {"Thing": THING}},
+}
+
+EVERYTHING_HOOKED: Json = {
+    "openapi": "3.1.0",
+    "info": {"title": "Actions only", "version": "1"},
+    "paths": {
+        "/convert": {"post": {"requestBody": body({"type": "object"}), "responses": {"200": {"description": "ok"}}}},
+        "/jobs/{id}/start": {"post": {"parameters": [KEY], "responses": {"202": {"description": "ok"}}}},
+        "/report": {"get": {"responses": ok({"type": "object", "properties": {"total": {"type": "integer"}}})}},
+    },
+}
+
+
+def _hostile() -> Json:
+    document = copy.deepcopy(NO_AUTH)
+    document["info"] = {"title": EVIL, "version": EVIL, "description": EVIL}
+    thing = document["components"]["schemas"]["Thing"]
+    # Names that mean something to Python, SQLAlchemy, PostgreSQL, Jinja or a file system.
+    for name in (
+        EVIL,
+        "class",
+        "metadata",
+        "self",
+        "keys",
+        "items",
+        "xmin",
+        "select",
+        "__init__",
+        "../x",
+        "ä€",
+        "a b",
+        "a_b",
+    ):
+        thing["properties"][name] = {"type": "string", "default": EVIL, "description": EVIL}
+    for number, name in enumerate(("import os\nos.system('touch PWNED')", "crud", "list", "lambda", "n" * 300)):
+        operation = list(document["paths"]["/things"].values())[number % 2]
+        copied = {**copy.deepcopy(operation), "operationId": name, "summary": EVIL, "tags": [EVIL, "../../PWNED"][:1]}
+        document["paths"][f"/things{number}"] = {["get", "post"][number % 2]: copied}
+    document["paths"]["/things/{id}"]["get"]["summary"] = EVIL
+    document["components"]["securitySchemes"] = {"Key-1.x": {"type": "apiKey", "in": "header", "name": "X-Key"}}
+    document["paths"]["/things/{id}"]["delete"]["security"] = [{"Key-1.x": []}]
+    return document
+
+
+HOSTILE_NAMES = _hostile()
+
+
+def _circle() -> Json:
+    document = copy.deepcopy(NO_AUTH)
+    schemas = document["components"]["schemas"]
+    schemas["Thing"]["properties"]["ownerId"] = {"type": "integer", "format": "int64"}
+    schemas["Owner"] = {
+        "type": "object",
+        "required": ["id", "name"],
+        "properties": {
+            "id": {"type": "integer", "format": "int64", "readOnly": True},
+            "name": {"type": "string"},
+            "favouriteThing": ref("Thing"),
+        },
+    }
+    for path, item in copy.deepcopy(document["paths"]).items():
+        owners = json.loads(json.dumps(item).replace("Thing", "Owner"))
+        document["paths"][path.replace("things", "owners")] = owners
+    return document
+
+
+CIRCLE = _circle()
+
+VARIANTS: dict[str, Json] = {
+    "no-auth": NO_AUTH,
+    "one-operation": ONE_OPERATION,
+    "everything-hooked": EVERYTHING_HOOKED,
+    "hostile-names": HOSTILE_NAMES,
+    "circle-of-references": CIRCLE,
+}
