@@ -200,7 +200,11 @@ class Slot:
                 log.seek(before)
                 said = log.read().decode(errors="replace").strip()
             # It could not start because PostgreSQL was away: the platform starts it again, as we do.
-            how = "refused to start" if "JournalUnavailable" in said.rpartition("\n")[2] else "ended by itself"
+            how = (
+                "refused to start"
+                if "in serve\n    await journal.open()" in said and "errors.JournalUnavailable" in said
+                else "ended by itself"
+            )
             if how == "ended by itself":
                 self.findings.append(f"{self.agent.log.stem} ended with {code}: …{said[-1500:]}")
         self.ends[how] += 1

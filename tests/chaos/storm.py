@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ from tests.chaos.plan import (
 from tests.chaos.stack import LEASE_S, MAX_CRASHES, Slot, Stack
 
 SENDING_SHARE = 0.8  # of the time; the rest is for what is retried, delayed or repeated
+# The journal is away, or not there yet: the next look will tell.
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error)
 CALM_S = 120.0  # without faults everything must have ended by then
 
 
@@ -269,7 +272,7 @@ class Storm:
 
     async def _keep_watching(self) -> None:
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            with contextlib.suppress(*AWAY):
                 self._progress.states = await self._stack.states()
             self._progress.elapsed_s = time.monotonic() - self._started
             self._watch(self._progress)

@@ -42,7 +42,7 @@ class Scene:
 
     async def until_killed(self, agent: AgentProcess) -> None:
         """It dies at its crash point."""
-        await scene.until_killed(agent)
+        assert await agent.wait() == -signal.SIGKILL
         self.killed = True
 
     def agent(self, bug: str | None = None, **environment: str) -> AgentProcess:
