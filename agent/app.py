@@ -19,7 +19,7 @@ from agent.artifacts.postgres import PostgresArtifacts
 from agent.bus.kafka import KafkaBus
 from agent.bus.port import Bus
 from agent.clock import SystemClock
-from agent.errors import EnvironmentUnfit
+from agent.errors import BusUnavailable, EnvironmentUnfit
 from agent.gates.suite import GATES
 from agent.journal.port import Journal
 from agent.journal.postgres import PostgresJournal
@@ -147,6 +147,7 @@ def check_disk(workspace: Path) -> None:
 async def run_agent(settings: Settings) -> None:
     """Run the agent until SIGTERM or SIGINT, then drain. Raises EnvironmentUnfit when it cannot start."""
     check_disk(settings.workspace)
+    await check_broker(settings)
     stop = _stop_on_signals()
     async with _agent(settings) as (supervisor, port):
         log.info(
@@ -157,6 +158,21 @@ async def run_agent(settings: Settings) -> None:
         )
         await supervisor.run(stop)
     log.info("agent.stopped")
+
+
+async def check_broker(settings: Settings) -> None:
+    """Reach the broker once. Raises EnvironmentUnfit; outages that begin later are waited out instead."""
+    producer = bus(settings).producer()
+    try:
+        await producer.start()
+    except BusUnavailable as exc:
+        raise EnvironmentUnfit(
+            f"no broker at {settings.kafka.bootstrap_servers}: {exc}",
+            remedy="set BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS to yours; without one, `backwright demo` brings an embedded broker and"
+            " `docker compose up` a real Kafka",
+        ) from exc
+    finally:
+        await producer.stop()
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ class Output(Console):
 stdout = Output(sys.stdout)
 stderr = Output(sys.stderr)
 PREFIX = "BACKWRIGHT_"
+OF_TESTS = (f"{PREFIX}TEST_", f"{PREFIX}CRASH_POINT")
 
 
 class Exit(IntEnum):
@@ -106,7 +107,7 @@ def unknown_variables() -> list[str]:
     """Variables with our prefix that no setting reads (those of the tests aside)."""
     known = known_variables()
     return sorted(
-        n for n in os.environ if n.startswith(PREFIX) and n.upper() not in known and not n.startswith(f"{PREFIX}TEST_")
+        n for n in os.environ if n.startswith(PREFIX) and n.upper() not in known and not n.startswith(OF_TESTS)
     )
 
 

@@ -2,8 +2,8 @@
 
 A point is a place where a crash is interesting: between two effects that cannot be one transaction. It costs one
 comparison when it is off, and it can be switched on through the environment only, before the process starts:
-`BACKWRIGHT_CRASH_POINT=name[:hits][:signal]` — the process gets `signal` (KILL) when the point is hit for the
-`hits`-th time. The variable is not a setting: no configuration of ours can reach it.
+`BACKWRIGHT_CRASH_POINT=name[/detail][:hits][:signal]` — the process gets `signal` (KILL) when the point (with that
+detail, for example the step) is hit for the `hits`-th time. The variable is not a setting: no configuration of ours can reach it.
 """
 
 import os
@@ -30,16 +30,17 @@ class _Armed:
     """What the environment asked for."""
 
     def __init__(self, request: str) -> None:
-        name, _, rest = request.partition(":")
+        place, _, rest = request.partition(":")
         hits, _, how = rest.partition(":")
+        name, _, self.detail = place.partition("/")
         if name not in POINTS:
             raise ValueError(f"unknown crash point {name!r}")
         self.name = name
         self.left = int(hits or 1)
         self.signal = signal.Signals[f"SIG{how or 'KILL'}"]
 
-    def hit(self, name: str) -> None:
-        if name != self.name:
+    def hit(self, name: str, detail: str) -> None:
+        if name != self.name or (self.detail and detail != self.detail):
             return
         self.left -= 1
         if self.left == 0:
@@ -49,7 +50,7 @@ class _Armed:
 _armed = _Armed(os.environ["BACKWRIGHT_CRASH_POINT"]) if "BACKWRIGHT_CRASH_POINT" in os.environ else None
 
 
-def crash_point(name: str) -> None:
+def crash_point(name: str, detail: str = "") -> None:
     """Die here if a test asked for it."""
     if _armed is not None:
-        _armed.hit(name)
+        _armed.hit(name, detail)

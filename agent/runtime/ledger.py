@@ -67,7 +67,7 @@ class AttemptLedger:
 
     async def record(self, checkpoint: Checkpoint | None, events: Sequence[Event] = (), *, final: bool = False) -> None:
         if checkpoint is not None:
-            crash_point("worker.step_done")
+            crash_point("worker.step_done", checkpoint.step)
         await self.patiently(lambda: self._journal.record(self._claim, checkpoint, events, final=final))
         if checkpoint is not None:
             self.last_step = checkpoint.step

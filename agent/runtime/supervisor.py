@@ -149,7 +149,8 @@ class Supervisor:
                     "consumer.restarted", error_type=type(exc).__name__, error=str(exc)[:300], retry_after_s=delay_s
                 )
                 with contextlib.suppress(TimeoutError):  # not through the end of the drain
-                    await asyncio.wait_for(self._worked.wait(), delay_s)
+                    async with asyncio.timeout(delay_s):  # not wait_for: see worker.py
+                        await self._worked.wait()
 
     async def _keep_outbox(self) -> None:
         outbox = Outbox(

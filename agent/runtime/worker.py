@@ -164,7 +164,9 @@ class Worker:
             means.metrics.journal_errors.labels("claim").inc()
             log.warning("claim.failed", error_type=type(exc).__name__)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(draining.wait(), self._idle_s)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the event.
+                async with asyncio.timeout(self._idle_s):
+                    await draining.wait()
 
     async def _idle(self, draining: asyncio.Event, *, is_full: bool) -> None:
         """Until the journal changes, an attempt ends, draining begins, or a delayed task may be due."""

@@ -1,0 +1,163 @@
+"""The whole job on the real process: `backwright run` builds a real service and is killed in every phase of it."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.bus.embedded import EmbeddedBroker
+from agent.fileset import FileSet
+from agent.testing.harness import request
+from agent.testing.process import AgentProcess
+from agent.testing.watcher import Watcher
+
+pytestmark = pytest.mark.acceptance
+ROOT = Path(__file__).resolve().parents[2]
+BACKWRIGHT = (sys.executable, "-m", "agent")
+# The mechanism is tested here; figures are measured by `make demo` and `make bench`.
+QUICK = {
+    "BACKWRIGHT_CONTEXT__TIMEOUT_S": "0.2",
+    "BACKWRIGHT_GATES__FUZZ_EXAMPLES": "1",
+    "BACKWRIGHT_GATES__LOAD_DURATION_S": "2",
+    "BACKWRIGHT_GATES__LOAD_RATE": "10",
+    "BACKWRIGHT_GATES__LOAD_ROWS": "100",
+    "BACKWRIGHT_GATES__LOAD_P95_MAX_MS": "5000",
+    "BACKWRIGHT_GATES__LOAD_ISSUED_MIN_PERCENT": "50",
+    "BACKWRIGHT_GATES__LOAD_QUIET_WAIT_S": "0",
+    "BACKWRIGHT_WORKER__MAX_CRASHES": "20",
+}
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Below the system's temporary folder and open to pass through, because children may run as another user."""
+    folder = Path(tempfile.mkdtemp(prefix="backwright-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def left_behind(scratch: Path) -> list[str]:
+    """Processes that belong to a run in `scratch`: by working folder, program or command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            places = [str((process / link).readlink()) for link in ("cwd", "exe")]
+        except OSError:
+            continue  # ended meanwhile
+        if any(str(scratch) in text for text in (words, *places)):
+            found.append(f"{process.name} {words[:120]}")
+    return found
+
+
+async def none_left(scratch: Path, *, looks: int = 200) -> list[str]:
+    """Look until nothing is left, ten times a second; what is left after the last look."""
+    for _ in range(looks):
+        if not left_behind(scratch):
+            break
+        await asyncio.sleep(0.1)
+    return left_behind(scratch)
+
+
+async def test_a_kill_in_every_phase_ends_in_one_delivery(servers: str, watcher: Watcher, scratch: Path) -> None:
+    """`kill -9` between effect and checkpoint, in analyse, develop, verify and deliver; each restart goes on from there."""
+    example = json.loads((ROOT / "contracts" / "examples" / "task.requested.json").read_bytes())["value"]
+    agent = AgentProcess(scratch, servers, argv=(*BACKWRIGHT, "run"), environment={**QUICK, "TMPDIR": str(scratch)})
+    about = await watcher.send(request("orders", specification=example["specification"]))
+
+    for step in ("plan", "compile", "gate.migrations", "repository", "deliver"):
+        await agent.start(BACKWRIGHT_CRASH_POINT=f"worker.step_done/{step}")
+        assert await agent.wait(120) == -signal.SIGKILL, agent.tail()
+        assert not await none_left(scratch)
+        assert watcher.ending(about) is None
+    await agent.start()
+
+    assert await watcher.ended(about, limit_s=120) == "completed", agent.tail()
+    await agent.kill(signal.SIGTERM)
+    assert not await none_left(scratch)
+    assert watcher.sequences(about) == list(range(1, len(watcher.sequences(about)) + 1))
+    [delivered] = [json.loads(message.data) for message in watcher.deliveries(about)]
+    folder = scratch / delivered["service"]["path"]
+    assert FileSet.read(folder).digest == delivered["service"]["digest"]
+    assert {e["subject_digest"] for e in delivered["evidence"] if e["verdict"] == "pass"} == {
+        delivered["service"]["digest"]
+    }
+    finished = [s["step"]["name"] for s in watcher.statuses(about) if s.get("step", {}).get("state") == "finished"]
+    assert len(finished) == len(set(finished)), "a step with a checkpoint ran again"
+
+
+async def _demo(scratch: Path, *arguments: str) -> asyncio.subprocess.Process:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BACKWRIGHT_")}
+    return await asyncio.create_subprocess_exec(
+        *BACKWRIGHT, "demo", *arguments, cwd=scratch, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**environment, **QUICK, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+
+
+async def test_the_demo_refuses_what_is_no_openapi_with_place_and_remedy(scratch: Path) -> None:
+    """The refusal travels over the bus like any other end, and becomes exit code 2."""
+    (scratch / "old.yaml").write_text("swagger: '2.0'\ninfo: {title: t, version: '1'}\npaths: {}\n")
+
+    demo = await _demo(scratch, "--spec", "old.yaml")
+    out, err = await asyncio.wait_for(demo.communicate(), 60)
+
+    assert demo.returncode == 2, err.decode()
+    assert "Swagger 2.0" in out.decode()
+    assert "remedy" in out.decode()
+    assert not await none_left(scratch)
+
+
+async def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(scratch: Path) -> None:
+    """People stop demos in the middle."""
+    demo = await _demo(scratch)
+    assert demo.stderr is not None
+    seen = b""
+    while b"gate.install started" not in seen:
+        line = await asyncio.wait_for(demo.stderr.readline(), 60)
+        assert line, seen.decode()
+        seen += line
+
+    demo.send_signal(signal.SIGINT)
+    await asyncio.wait_for(demo.communicate(), 60)
+
+    assert demo.returncode == 130
+    assert not await none_left(scratch)
+
+
+async def test_a_missing_document_is_named(scratch: Path) -> None:
+    """Before anything is started."""
+    demo = await _demo(scratch, "--spec", "nowhere.yaml")
+    _, err = await asyncio.wait_for(demo.communicate(), 60)
+
+    assert demo.returncode == 2
+    assert "nowhere.yaml" in err.decode()
+
+
+async def test_run_without_a_broker_says_so_and_how_to_get_one(scratch: Path) -> None:
+    """The first thing that a new user does wrong."""
+    agent = AgentProcess(scratch, "127.0.0.1:1", argv=(*BACKWRIGHT, "run"))
+    await agent.start()
+
+    assert await agent.wait(60) == 3
+    assert "127.0.0.1:1" in agent.tail()
+    assert "backwright demo" in agent.tail()
+
+
+async def test_a_second_agent_on_one_sqlite_journal_is_refused(broker: EmbeddedBroker, scratch: Path) -> None:
+    """SQLite is for one agent; the message names PostgreSQL."""
+    first = AgentProcess(scratch, broker.bootstrap_servers, argv=(*BACKWRIGHT, "run"))
+    second = AgentProcess(scratch, broker.bootstrap_servers, argv=(*BACKWRIGHT, "run"), name="second")
+    async with first:
+        await first.wait_ready()
+        await second.start()
+
+        assert await second.wait(60) == 3
+        assert "postgresql" in second.tail().lower()
