@@ -735,6 +735,11 @@ def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[Fu
             reason = "the order names properties, which the schema of the parameter does not list"
             found.append(FuzzException("order-names-properties", operation.id, reason, *here))
             expected.append(_refusal_status(operation))
+        refusal = next((s for s in ("404", "409", "422", "400") if s in operation.responses), "404")
+        if _has_reference(operation) and refusal in ("422", "400"):
+            reason = f"a body that names a row that does not exist is answered with {refusal}, as the document declares"
+            found.append(FuzzException("unknown-reference", operation.id, reason, *here))
+            expected.append(refusal)
         if expected:
             statuses = ("2xx", "401", "403", "404", "409", "429", "5xx", *dict.fromkeys(expected))
             found[-1] = replace(found[-1], check="positive_data_acceptance", statuses=statuses)

@@ -36,3 +36,16 @@ def before_load_schema(context: Any, schema: dict[str, Any]) -> None:
             for name in ("flows", "openIdConnectUrl"):
                 scheme.pop(name, None)
             scheme.update(type="http", scheme="bearer")
+    spell_out(schema)
+
+
+def spell_out(node: Any) -> None:
+    """`type: [string, "null"]` with a format as alternatives, which mean the same: the tool forgets the format else."""
+    for part in list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []:
+        spell_out(part)
+    if isinstance(node, dict) and isinstance(node.get("type"), list) and isinstance(node.get("format"), str):
+        kept = {name: node.pop(name) for name in ("readOnly", "writeOnly", "description", "default") if name in node}
+        types, rest = node.pop("type"), dict(node)
+        node.clear()
+        node |= kept
+        node["anyOf"] = [{**rest, "type": kind} if kind != "null" else {"type": "null"} for kind in types]
