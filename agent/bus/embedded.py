@@ -1,6 +1,6 @@
 """An embedded Kafka-protocol broker: librdkafka's mock cluster, from the confluent-kafka wheel, in a process of its own.
 
-For the demo, tests and a first look; nothing is kept when it ends. Its limits (measured, facts/machine.md §3): one
+For the demo, tests and a first look; nothing is kept when it ends. Its limits (measured): one
 member per consumer group, hollow transactions, no CreateTopics, 5 MiB per partition, an empty fetch is not woken by
 new data. `embedded_settings` holds what a client has to know about that.
 

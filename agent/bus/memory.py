@@ -93,7 +93,9 @@ class MemoryBus:
         """Wait for the next record, at most `timeout_s`."""
         self._arrived.clear()
         try:
-            await asyncio.wait_for(self._arrived.wait(), timeout_s)
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the record.
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
         except TimeoutError:
             return
 

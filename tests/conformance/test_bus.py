@@ -151,7 +151,7 @@ async def test_a_paused_topic_is_silent_while_others_flow(bus: Bus, group: str) 
 
 
 async def test_a_pause_survives_a_rebalance(bus: Bus, group: str, request: pytest.FixtureRequest) -> None:
-    """aiokafka forgets pauses at every rebalance (facts/aiokafka.md, trap 2)."""
+    """aiokafka forgets pauses at every rebalance (agent/bus/README.md, trap 2)."""
     if "embedded" in request.node.callspec.id:
         pytest.skip("the mock broker supports one member per group")
     consumer = bus.consumer([TASKS], group=group)
