@@ -1,7 +1,7 @@
 """What must hold of every history, whatever happened: pure functions from a History to the faults that they find.
 
 They know the contract (topics, envelope, states), not the code. Each one has a planted bug that makes it speak
-(test_planted.py); a guarantee without a checker here is a hope.
+(test_planted.py, test_checkers.py); a guarantee without a checker here is a hope.
 """
 
 from collections import Counter, defaultdict
