@@ -24,15 +24,20 @@ class MessageType:
 
 TASK_REQUESTED = MessageType("task.requested", topics.TASKS, tasks.TaskRequested)
 TASK_CANCEL = MessageType("task.cancel", topics.CONTROL, control.TaskCancel)
+TASK_REPRIORITISE = MessageType("task.reprioritise", topics.CONTROL, control.TaskReprioritise)
+DEAD_LETTER_REPLAY = MessageType("dead_letter.replay", topics.CONTROL, control.DeadLetterReplay)
+DEAD_LETTER_DISCARD = MessageType("dead_letter.discard", topics.CONTROL, control.DeadLetterDiscard)
 TASK_STATUS = MessageType("task.status", topics.STATUS, status.TaskStatus)
 COMMAND_REFUSED = MessageType("command.refused", topics.STATUS, control.CommandRefused)
+OPERATOR_ACTED = MessageType("operator.acted", topics.STATUS, control.OperatorActed)
 TASK_DELIVERED = MessageType("task.delivered", topics.DELIVERIES, delivery.TaskDelivered)
 TASK_DEAD_LETTERED = MessageType("task.dead_lettered", topics.DEAD_LETTERS, failures.TaskDeadLettered)
 CONTEXT_QUERY = MessageType("context.query", topics.CONTEXT_QUERIES, context.ContextQuery)
 CONTEXT_ANSWER = MessageType("context.answer", topics.CONTEXT_ANSWERS, context.ContextAnswer)
 
 MESSAGE_TYPES = (
-    TASK_REQUESTED, TASK_CANCEL, TASK_STATUS, COMMAND_REFUSED, TASK_DELIVERED, TASK_DEAD_LETTERED, CONTEXT_QUERY, CONTEXT_ANSWER,
+    TASK_REQUESTED, TASK_CANCEL, TASK_REPRIORITISE, DEAD_LETTER_REPLAY, DEAD_LETTER_DISCARD, TASK_STATUS, COMMAND_REFUSED,
+    OPERATOR_ACTED, TASK_DELIVERED, TASK_DEAD_LETTERED, CONTEXT_QUERY, CONTEXT_ANSWER,
 )  # fmt: skip
 BY_WIRE_TYPE = {message_type.wire: message_type for message_type in MESSAGE_TYPES}
 

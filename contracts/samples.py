@@ -11,7 +11,15 @@ from hashlib import sha256
 from contracts import codec
 from contracts.base import Payload
 from contracts.context import AnswerStatus, ContextAnswer, ContextQuery, Facet, Fact
-from contracts.control import CommandRefused, TaskCancel
+from contracts.control import (
+    CommandRefused,
+    DeadLetterDiscard,
+    DeadLetterReplay,
+    OperatorActed,
+    Outcome,
+    TaskCancel,
+    TaskReprioritise,
+)
 from contracts.delivery import (
     DeliveredService,
     Evidence,
@@ -24,9 +32,13 @@ from contracts.envelope import (
     COMMAND_REFUSED,
     CONTEXT_ANSWER,
     CONTEXT_QUERY,
+    DEAD_LETTER_DISCARD,
+    DEAD_LETTER_REPLAY,
+    OPERATOR_ACTED,
     TASK_CANCEL,
     TASK_DEAD_LETTERED,
     TASK_DELIVERED,
+    TASK_REPRIORITISE,
     TASK_REQUESTED,
     TASK_STATUS,
     Envelope,
@@ -172,7 +184,8 @@ class Sample:
 def samples() -> tuple[Sample, ...]:
     """One per message type, in the order of the table of types."""
     return (
-        _request(), _cancel(), _status(), _refused(), _delivered(), _dead_lettered(), _query(), _answer(),
+        _request(), _cancel(), _reprioritise(), _replay(), _discard(), _status(), _refused(), _acted(), _delivered(),
+        _dead_lettered(), _query(), _answer(),
     )  # fmt: skip
 
 
@@ -190,6 +203,25 @@ def _cancel() -> Sample:
         "7d9f2c7e-4b1a-4c55-9a53-0d2f6b8f1c02", REQUESTER, TASK_CANCEL.wire, subject=TASK, time=_after(30)
     )
     return Sample(TASK_CANCEL, envelope, payload, TASK)
+
+
+def _reprioritise() -> Sample:
+    return _command("08", TASK_REPRIORITISE, TaskReprioritise(task_id=TASK, priority=9), TASK)
+
+
+def _replay() -> Sample:
+    payload = DeadLetterReplay(dead_letter_id=_LETTER_ID, reason="The database is back.")
+    return _command("09", DEAD_LETTER_REPLAY, payload, _LETTER_ID)
+
+
+def _discard() -> Sample:
+    payload = DeadLetterDiscard(dead_letter_id=_LETTER_ID, reason="The sender has published it again.")
+    return _command("10", DEAD_LETTER_DISCARD, payload, _LETTER_ID)
+
+
+def _command(suffix: str, message_type: MessageType, payload: Payload, about: str) -> Sample:
+    envelope = Envelope(REQUEST_ID[:-2] + suffix, REQUESTER, message_type.wire, subject=about, time=_after(30))
+    return Sample(message_type, envelope, payload, about)
 
 
 def _status() -> Sample:
@@ -217,7 +249,21 @@ def _refused() -> Sample:
         state="completed",
         reason="The task was delivered before the command came.",
     )
-    return Sample(COMMAND_REFUSED, _caused("04", COMMAND_REFUSED, 61, sequence=31), payload, TASK)
+    return Sample(COMMAND_REFUSED, _caused("04", COMMAND_REFUSED, 61), payload, TASK)
+
+
+def _acted() -> Sample:
+    payload = OperatorActed(
+        command_id="7d9f2c7e-4b1a-4c55-9a53-0d2f6b8f1c10",
+        command="dead_letter.discard",
+        dead_letter_id=_LETTER_ID,
+        outcome=Outcome.DISCARDED,
+        reason="The sender has published it again.",
+        who=REQUESTER,
+        at=_after(31),
+    )
+    envelope = Envelope(REQUEST_ID[:-2] + "11", AGENT, OPERATOR_ACTED.wire, time=_after(31))
+    return Sample(OPERATOR_ACTED, envelope, payload, _LETTER_ID)
 
 
 def _delivered() -> Sample:
@@ -272,7 +318,7 @@ def _load_evidence() -> Evidence:
 
 def _dead_lettered() -> Sample:
     payload = TaskDeadLettered(
-        dead_letter_id="0f6c9c0e-2b0d-5d6c-8a4f-6a1f3f1b7a10",
+        dead_letter_id=_LETTER_ID,
         reason=ErrorReport(kind="permanent", code="payload.not_json", message="Invalid JSON: expected value"),
         original=OriginalRecord(
             topic="backend.tasks.v1",
@@ -288,7 +334,7 @@ def _dead_lettered() -> Sample:
         code_version="0.1.0",
         dead_lettered_at=_after(1),
     )
-    envelope = Envelope("0f6c9c0e-2b0d-5d6c-8a4f-6a1f3f1b7a10", AGENT, TASK_DEAD_LETTERED.wire, time=_after(1))
+    envelope = Envelope(_LETTER_ID, AGENT, TASK_DEAD_LETTERED.wire, time=_after(1))
     return Sample(TASK_DEAD_LETTERED, envelope, payload, "shelf")
 
 
@@ -325,6 +371,7 @@ def _answer() -> Sample:
     return Sample(CONTEXT_ANSWER, envelope, payload, _QUERY_ID)
 
 
+_LETTER_ID = "0f6c9c0e-2b0d-5d6c-8a4f-6a1f3f1b7a10"
 _QUERY_ID = codec.task_id(AGENT, f"context:{TASK}")
 
 
