@@ -267,7 +267,9 @@ class LocalRunning:
         child = cls(process, order, output_bytes)
         child._end = asyncio.create_task(child._follow(control, status), name=f"child {order['argv'][0]}")
         try:
-            await asyncio.wait_for(asyncio.shield(child._started), START_TIMEOUT_S)
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the start.
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await asyncio.shield(child._started)
         except BaseException as fault:
             await child.kill()
             if isinstance(fault, TimeoutError):
