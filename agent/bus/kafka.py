@@ -41,6 +41,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 STOP_TIMEOUT_S = 5.0
+METADATA_PAUSE_S = 0.1
 ADMIN_TIMEOUT_S = 60.0
 VISIBLE_TIMEOUT_S = 15.0
 RECORD_OVERHEAD_BYTES = 128  # batch header and the record's own varints, rounded up
@@ -119,6 +120,21 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
+def _calm(client: Any) -> None:
+    """Pause after metadata could not be had. aiokafka's sender asks again at once while a partition has no leader and
+    no broker answers: ten thousand connections in seconds (found by the storm; tests/acceptance/test_kafka_outage.py).
+    """
+    update = client._metadata_update
+
+    async def calmly(*given: Any) -> bool:
+        done = bool(await update(*given))
+        if not done:
+            await asyncio.sleep(METADATA_PAUSE_S)
+        return done
+
+    client._metadata_update = calmly
+
+
 class KafkaConsumer:
     """One member of a group, or a reader of all partitions (`group=None`)."""
 
@@ -156,6 +172,7 @@ class KafkaConsumer:
             **connection(self._settings),
         )
         self._client = client
+        _calm(client._client)
         # Without a group aiokafka refuses a listener together with topics given to the constructor.
         listener = _Listener(self) if self._group else None
         client.subscribe(list(self._names), listener=listener)
@@ -402,6 +419,7 @@ class KafkaProducer:
             # No compression: every client on the bus can read plain batches, not every one has lz4.
             **connection(self._settings),
         )
+        _calm(client.client)
         try:
             await _call(client.start(), self._timeout_s())
         except UNREACHABLE as exc:
