@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import orjson
 import pydantic
@@ -23,8 +23,9 @@ PIPE_COLUMNS = 140  # where no terminal says how wide it is (a log of CI)
 class Output(Console):
     """A console that never breaks a line of text: paths, commands and ids are copied from it. Tables do fold."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(file=stream, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
+    def __init__(self, *, stderr: bool = False) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        super().__init__(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich's, with `soft_wrap` for plain text."""
@@ -32,8 +33,8 @@ class Output(Console):
         super().print(*objects, **options)
 
 
-stdout = Output(sys.stdout)
-stderr = Output(sys.stderr)
+stdout = Output()
+stderr = Output(stderr=True)
 PREFIX = "BACKWRIGHT_"
 OF_TESTS = (f"{PREFIX}TEST_", f"{PREFIX}CRASH_POINT")
 

@@ -8,9 +8,10 @@ from rich.table import Table
 
 from agent.cli.common import stdout
 from agent.cli.progress import Progress, gates_table
-from contracts.delivery import TaskDelivered
+from contracts.delivery import Evidence, GateVerdict, TaskDelivered
 from contracts.status import TaskStatus
 
+FAULTS_SHOWN = 5
 READINESS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not performed": "[yellow]–[/]"}
 
 
@@ -19,7 +20,7 @@ def show_end(progress: Progress, workspace: Path) -> None:
     if progress.delivery is not None:
         show_delivery(progress.delivery, workspace)
     elif progress.last is not None:
-        show_failure(progress.last)
+        show_failure(progress.last, workspace)
 
 
 def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
@@ -48,7 +49,7 @@ def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
     )
 
 
-def show_failure(status: TaskStatus) -> None:
+def show_failure(status: TaskStatus, workspace: Path) -> None:
     """The terminal status with diagnostics, failed gates and what to read."""
     stdout.print()
     stdout.print(f"[bold red]{status.status}[/]  {escape(status.message or '')}")
@@ -60,3 +61,21 @@ def show_failure(status: TaskStatus) -> None:
         stdout.print(f"  {escape(status.error.kind)} {escape(status.error.code)}: {escape(status.error.message)}")
     if status.evidence:
         stdout.print(gates_table(status.evidence))
+    for evidence in status.evidence:
+        if evidence.verdict is GateVerdict.FAIL:
+            show_faults(evidence, workspace)
+
+
+def show_faults(evidence: Evidence, workspace: Path) -> None:
+    """What a failed gate saw: its first faults, how to repeat them, and where its log lies."""
+    stdout.print(f"\n[bold red]{escape(evidence.gate)}[/]  {escape(evidence.summary)}")
+    for fault in list(evidence.details.get("failures") or evidence.details.get("faults") or ())[:FAULTS_SHOWN]:
+        told = fault if isinstance(fault, dict) else {"message": fault}
+        line, *_ = str(told.get("message", "")).splitlines() or [""]
+        stdout.print(f"  {escape(str(told.get('operation', '')))} {escape(line[:300])}".rstrip())
+        if told.get("reproduce"):
+            stdout.print(f"    {escape(str(told['reproduce'])[:1000])}")
+    if evidence.log is not None:
+        digest = evidence.log.removeprefix("sha256:")
+        log = workspace / "artifacts" / digest[:2] / digest[2:]
+        stdout.print(f"  log: {escape(str(log) if log.is_file() else evidence.log)}")

@@ -19,7 +19,7 @@ from rich.markup import escape
 from agent import app as root
 from agent.cli.common import Exit, fail, load_settings, print_json, run, stderr, stdout
 from agent.cli.progress import MARKS, gates_table
-from agent.cli.report import READINESS
+from agent.cli.report import READINESS, show_faults
 from agent.clock import SystemClock
 from agent.gates.gate import Subject, Tools
 from agent.gates.live import Credentials, LiveService, NotReady, Proof, client, fetch, serve
@@ -66,6 +66,9 @@ def verify(
         stdout.print(gates_table(evidence))
         for item in items:
             stdout.print(f"{READINESS.get(item.state, '')} {escape(item.item)}  [dim]{escape(item.note or '')}[/]")
+        for one in evidence:
+            if one.verdict is GateVerdict.FAIL:
+                show_faults(one, settings.workspace)
         stdout.print(f"measured on {digest}")
     if any(e.verdict is GateVerdict.FAIL for e in evidence):
         raise typer.Exit(Exit.FAILED)
