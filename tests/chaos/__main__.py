@@ -3,6 +3,7 @@ CHAOS_MINUTES, CHAOS_FAULT_EVERY_S (of agents), CHAOS_BROKER_FAULTS (0: the brok
 
 import asyncio
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -45,8 +46,18 @@ async def _storm(asked: Options, folder: Path, broker: LocalKafka, console: Cons
         kafka = KafkaSettings.model_validate({"bootstrap_servers": servers, "request_timeout_ms": 10_000})
         async with large(kafka, broker, folder) as stack:
             with Live(console=console, refresh_per_second=2, transient=True) as live:
-                storm = Storm(asked, stack, lambda progress: live.update(_picture(progress, asked)))
-                return await storm.run()
+
+                def show(progress: Progress) -> None:
+                    live.update(_picture(progress, asked))
+                    if not console.is_terminal and round(progress.elapsed_s) % 30 == 0:
+                        console.print(_line(progress))
+
+                return await Storm(asked, stack, show).run()
+
+
+def _line(progress: Progress) -> str:
+    """For a log."""
+    return f"{progress.elapsed_s:4.0f} s  {progress.phase}  {progress.ended}/{progress.tasks} ended  {progress.faults.total()} faults"
 
 
 def _picture(progress: Progress, asked: Options) -> Table:
@@ -84,6 +95,7 @@ def report(totals: Totals, console: Console) -> None:
 
 def main() -> int:
     """Exit code 1 if anything did not hold."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our own sender: outages are what we make
     console = Console()
     asked = options()
     kept = os.environ.get("CHAOS_KEEP")
