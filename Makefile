@@ -25,7 +25,7 @@ demo: $(STAMP)  ## One event on an embedded bus becomes a measured service (SPEC
 	@exec $(BIN)/backwright demo $(if $(SPEC),--spec "$(SPEC)") --broker $(BROKER)
 
 test: $(STAMP)  ## All tests
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q --durations=15
 
 lint: $(STAMP)  ## ruff, mypy, import-linter, contracts up to date
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/backwright contracts --check
