@@ -1,0 +1,55 @@
+"""What waiting tasks cost an agent that has nothing to do: CPU, and memory per 1,000 of them."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+from contracts import topics
+from tests.bench.figures import Figure, figure
+from tests.bench.requests import request
+from tests.bench.stage import Child, Stage, usage
+from tests.bench.waiting import until
+
+DELAY_S = 3600.0
+
+
+async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
+    """Empty, then with delayed tasks in the journal."""
+    waiting, seconds = (2_000, 2.0) if quick else (10_000, 6.0)
+    figures: list[Figure] = []
+    for kind in ("sqlite", "postgres"):
+        await stage.fresh_broker()
+        journal, folder = await stage.journal(kind)
+        # 100 ms is what production has; the embedded broker's own 10 ms would be the cost that we measure.
+        async with Child(stage, "life", journal=journal, folder=folder, fetch_max_wait_ms=100) as agent:
+            await agent.ready()
+            stage.say(f"{kind}, empty")
+            empty_cpu, empty_mb = await _rest(agent.pid, seconds)
+            stage.say(f"{kind}, {waiting} tasks wait")
+            run = secrets.token_hex(4)
+            await stage.publish([request(f"{run}-{index}", run_after_s=DELAY_S) for index in range(waiting)])
+
+            async def accepted() -> bool:
+                return await stage.ends(topics.STATUS.name) >= waiting
+
+            await until(accepted, "the acceptance of all", every_s=0.2)
+            full_cpu, full_mb = await _rest(agent.pid, seconds)
+            await agent.stop()
+        figures += [
+            figure(f"idle.{kind}.empty.cpu", "% of a core", empty_cpu),
+            figure(f"idle.{kind}.empty.rss", "MB", empty_mb),
+            figure(f"idle.{kind}.{waiting}_waiting.cpu", "% of a core", full_cpu),
+            figure(f"idle.{kind}.cpu_per_1000_waiting", "% of a core", max(0.0, full_cpu - empty_cpu) / waiting * 1000),
+            figure(f"idle.{kind}.memory_per_1000_waiting", "MB", (full_mb - empty_mb) / waiting * 1000),
+        ]
+    return figures
+
+
+async def _rest(pid: int, seconds: float) -> tuple[float, float]:
+    """(CPU in per cent of one core, resident MB) over a while of rest, after a second to settle."""
+    await asyncio.sleep(1.0)
+    before, began = usage(pid)[0], time.perf_counter()
+    await asyncio.sleep(seconds)
+    after, megabytes = usage(pid)
+    return (after - before) / (time.perf_counter() - began) * 100, megabytes
