@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.journal.port import TERMINAL, CancelRequested, Ending, Event, Finish, NewCommand, NewTask, State
-from contracts.control import CommandRefused
+from contracts.control import CommandRefused, OperatorActed, Outcome
 from contracts.failures import FailedAttempt
 from contracts.status import A2A_STATE, AGENT, ErrorReport, Phase, Status, TaskStatus
 from contracts.status import TERMINAL as TERMINAL_STATUSES
@@ -282,10 +282,10 @@ def finish(row: TaskRow, given: Finish, now: datetime) -> Decision:
     return Decision(late.row, ended.events + late.events)
 
 
-def replay(row: TaskRow, command_id: str, now: datetime) -> Decision:
+def replay(row: TaskRow, given: NewCommand, now: datetime) -> Decision:
     """A dead letter is tried again: the key and the sequence go on, attempts and checkpoints start afresh."""
     if (row.state, Cause.REPLAYED) not in TRANSITIONS:
-        return _refused(row, command_id, "dead_letter.replay", f"the task is {row.state}, not failed")
+        return _refused(row, given.command_id, given.command, f"the task is {row.state}, not failed")
     fresh = replace(
         _moved(row, Cause.REPLAYED, now),
         rank=rank(now, row.priority),
@@ -301,7 +301,14 @@ def replay(row: TaskRow, command_id: str, now: datetime) -> Decision:
         history=(),
         progress={},
     )
-    return _numbered(fresh, [_status(fresh, Status.QUEUED, message="replayed from its dead letter")])
+    queued = _status(fresh, Status.QUEUED, message="replayed from its dead letter")
+    acted = _acted(given, Outcome.REPLAYED, now, task_id=row.task_id, detail=f"attempt epoch {fresh.epoch}")
+    return _numbered(fresh, [queued, acted])
+
+
+def discarded(given: NewCommand, task_id: str | None, now: datetime) -> Event:
+    """What is told when a dead letter is closed for good; `task_id` of its task, which stays as it is."""
+    return _acted(given, Outcome.DISCARDED, now, task_id=task_id)
 
 
 def refuse_letter(given: NewCommand, state: str, reason: str) -> Event:
@@ -353,7 +360,9 @@ def _reprioritise(row: TaskRow, given: NewCommand, now: datetime) -> Decision:
     if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= 9:
         return _refused(row, given.command_id, given.command, "priority is a whole number from 0 to 9")
     gained = (priority - row.priority) * AGEING_STEP_S
-    return Decision(replace(row, priority=priority, rank=row.rank - gained, updated_at=now))
+    detail = f"priority {row.priority} to {priority}"
+    acted = _acted(given, Outcome.REPRIORITISED, now, task_id=row.task_id, detail=detail)
+    return _numbered(replace(row, priority=priority, rank=row.rank - gained, updated_at=now), [acted])
 
 
 _COMMANDS = {"task.cancel": _cancel, "task.reprioritise": _reprioritise}
@@ -431,6 +440,25 @@ def _refused(row: TaskRow, command_id: str, name: str, reason: str) -> Decision:
         task_id=row.task_id, command_id=command_id, command=name, state=row.state.value, reason=reason
     )
     return _numbered(row, [Event("command.refused", row.task_id, refusal.model_dump(mode="json"))])
+
+
+def _acted(
+    given: NewCommand, outcome: Outcome, now: datetime, *, task_id: str | None, detail: str | None = None
+) -> Event:
+    """The audit event of a command that took effect. Keyed by its task, so that it stands among the task's events."""
+    letter_id = given.task_id if given.command.startswith("dead_letter.") else None
+    acted = OperatorActed(
+        command_id=given.command_id,
+        command=given.command,
+        task_id=task_id,
+        dead_letter_id=letter_id,
+        outcome=outcome,
+        detail=detail,
+        reason=given.data.get("reason"),
+        who=given.source,
+        at=now,
+    )
+    return Event("operator.acted", task_id or given.task_id, acted.model_dump(mode="json", exclude_none=True))
 
 
 def _numbered(row: TaskRow, events: Sequence[Event]) -> Decision:

@@ -159,11 +159,12 @@ class MemoryJournal:
             return
         if given.command == "dead_letter.discard":
             letter.is_closed = True
+            self._publish(letter.task_id, lifecycle.discarded(given, letter.task_id, now), None)
             return
         assert letter.task_id is not None
         row = self._known(letter.task_id)
         assert row is not None
-        after = lifecycle.replay(row, given.command_id, now)
+        after = lifecycle.replay(row, given, now)
         letter.is_closed = after.row.epoch != row.epoch
         self._store(row, after)
 

@@ -85,6 +85,7 @@ class NewCommand:
     command: str  # task.cancel | task.reprioritise | dead_letter.replay | dead_letter.discard
     task_id: str  # for the last two: the dead letter's id
     data: Mapping[str, Any]
+    source: str = ""  # who sent it: `source` of its event
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +248,8 @@ class Journal(Protocol):
         """Store a batch in one transaction, durably, in order; one outcome per item.
 
         A task is stored with its first status (`queued`), and commands that came before it are applied. A command for
-        a known task is applied at once: cancels what waits, flags what runs, or causes `command.refused`.
+        a known task is applied at once: cancels what waits, flags what runs, or causes `command.refused`. A replay, a
+        discard or a change of priority that takes effect causes one `operator.acted`, in the same transaction.
         """
 
     async def claim(self, worker: str, *, limit: int, lease_s: float) -> Sequence[Claim]:

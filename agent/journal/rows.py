@@ -97,10 +97,18 @@ def cleaned(batch: Sequence[Intake]) -> list[Intake]:
 
 def _cleaned(item: NewCommand | NewAnswer | NewDeadLetter) -> Intake:
     if isinstance(item, NewCommand):
-        return NewCommand(plain(item.command_id), plain(item.command), plain(item.task_id), item.data)
+        return NewCommand(
+            plain(item.command_id), plain(item.command), plain(item.task_id), item.data, plain(item.source)
+        )
     if isinstance(item, NewAnswer):
         return NewAnswer(plain(item.query_id), item.data)
     return NewDeadLetter(plain(item.dead_letter_id), item.origin, item.event, plain(item.code))
+
+
+def command_of(values: tuple[Any, ...]) -> NewCommand:
+    """What the statement `waiting_commands` selects."""
+    command_id, name, subject, data, source = values
+    return NewCommand(command_id, name, subject, load(data), source)
 
 
 def view_statements(states: Sequence[State]) -> Sequence[str]:

@@ -166,7 +166,7 @@ class SqliteJournal:
         row = None if is_about_letter else self._known_row(connection, given.task_id)
         is_waiting = row is None and not is_about_letter
         values = (
-            given.command_id, given.command, given.task_id, rows.dump(given.data), now.timestamp(), is_waiting,
+            given.command_id, given.command, given.task_id, rows.dump(given.data), given.source, now.timestamp(), is_waiting,
         )  # fmt: skip
         if connection.execute(SQL["insert_command"], values).rowcount == 0:
             return False
@@ -197,10 +197,13 @@ class SqliteJournal:
             connection.executemany(SQL["insert_outbox"], self._outbox(None, [Numbered(refusal, None)], now))
             return
         if given.command == "dead_letter.replay" and row is not None:
-            after = lifecycle.replay(row, given.command_id, now)
+            after = lifecycle.replay(row, given, now)
             self._store(connection, row, after, now)
             if after.row.epoch == row.epoch:
                 return  # refused: the letter stays open
+        else:
+            acted = Numbered(lifecycle.discarded(given, task_id, now), None)
+            self._publish(connection, row.id if row else None, [acted], now)
         connection.execute(SQL["close_letter"], (given.task_id,))
 
     # --- work -----------------------------------------------------------------------------------------------------
@@ -398,7 +401,9 @@ class SqliteJournal:
             connection.execute(SQL["update_task"], rows.task_changes(decision.row))
         self._publish(connection, before.id, decision.events, now)
 
-    def _publish(self, connection: sqlite3.Connection, row_id: int, events: Sequence[Numbered], now: datetime) -> None:
+    def _publish(
+        self, connection: sqlite3.Connection, row_id: int | None, events: Sequence[Numbered], now: datetime
+    ) -> None:
         connection.executemany(SQL["insert_outbox"], self._outbox(row_id, events, now))
         for letter_id, data, code in rows.letters_in([numbered.event for numbered in events]):
             values = (letter_id, row_id, None, code, rows.dump(data), now.timestamp())
@@ -469,7 +474,7 @@ def _early(connection: sqlite3.Connection, task_id: str) -> list[NewCommand]:
     """Commands that came before their task, now applied."""
     found = connection.execute(SQL["waiting_commands"], (task_id,)).fetchall()
     connection.executemany(SQL["command_applied"], [(command_id,) for command_id, *_ in found])
-    return [NewCommand(command_id, name, subject, rows.load(data)) for command_id, name, subject, data in found]
+    return [rows.command_of(values) for values in found]
 
 
 def _one(connection: sqlite3.Connection, statement: str, *values: Any) -> tuple[Any, ...] | None:

@@ -267,4 +267,4 @@ def _digest(message: Message) -> str:
 def _command(message: Message) -> NewCommand:
     data = message.payload.model_dump(mode="json", exclude_none=True)
     about = str(data.get("dead_letter_id") or data.get("task_id"))
-    return NewCommand(message.envelope.id, message.message_type.name, about, data)
+    return NewCommand(message.envelope.id, message.message_type.name, about, data, message.envelope.source)

@@ -208,12 +208,16 @@ def cancel(task: NewTask, command_id: str = "cancel-1", reason: str | None = Non
     return NewCommand(command_id, "task.cancel", task.task_id, {"task_id": task.task_id, "reason": reason})
 
 
+OPERATOR = "/tests/operator"
+
+
 def reprioritise(task: NewTask, priority: object, command_id: str = "priority-1") -> NewCommand:
-    return NewCommand(command_id, "task.reprioritise", task.task_id, {"task_id": task.task_id, "priority": priority})
+    data = {"task_id": task.task_id, "priority": priority}
+    return NewCommand(command_id, "task.reprioritise", task.task_id, data, OPERATOR)
 
 
 def about_letter(letter_id: str, command: str = "dead_letter.replay", command_id: str = "replay-1") -> NewCommand:
-    return NewCommand(command_id, command, letter_id, {"dead_letter_id": letter_id})
+    return NewCommand(command_id, command, letter_id, {"dead_letter_id": letter_id, "reason": "mended"}, OPERATOR)
 
 
 def answer(query_id: str = "q1", data: bytes = b"{}") -> NewAnswer:

@@ -14,10 +14,11 @@ import pytest
 from agent.errors import Fenced
 from agent.journal import lifecycle
 from agent.journal.port import CancelRequested, Ending, Event, Finish, Journal, State, Tidied
-from contracts.control import CommandRefused
+from contracts.control import CommandRefused, OperatorActed
 from contracts.status import TaskStatus
 from tests.conformance.journals import (
     LEASE_S,
+    OPERATOR,
     MemoryStore,
     PostgresStore,
     SqliteStore,
@@ -863,7 +864,7 @@ async def test_replay_starts_a_new_epoch(journal: Journal) -> None:
     assert await journal.dead_letters() == []
     assert await journal.dead_letter("letter-1") is not None
     await journal.finish(claim, Finish(Ending.COMPLETED, [status(task, "completed")]))
-    assert numbers(await relay(journal), task)[-2:] == [(4, "queued"), (5, "completed")]
+    assert numbers(await relay(journal), task)[-3:] == [(4, "queued"), (None, "operator.acted"), (5, "completed")]
 
 
 async def test_replayed_task_may_fail_again(journal: Journal) -> None:
@@ -907,6 +908,102 @@ async def test_record_that_made_no_task_cannot_be_replayed(journal: Journal) -> 
     await accepted(journal, about_letter("lone", "dead_letter.discard", "discard-1"))
 
     assert await journal.dead_letters() == []
+
+
+# --- the audit trail: §4.8 ---------------------------------------------------------------------------------------------
+
+
+async def acts(journal: Journal) -> list[OperatorActed]:
+    """The audit events among what is not told yet; tells it all."""
+    return [OperatorActed.model_validate(row.data) for row in await relay(journal) if row.type == "operator.acted"]
+
+
+async def test_each_command_that_took_effect_is_told_once_with_who_what_and_why(journal: Journal) -> None:
+    """Whoever asks later what happened to a task finds it beside the task's statuses."""
+    await fail_with_letter(journal)
+    await fail_with_letter(journal, "two", "letter-2")
+    task = new_task("three")
+    await accepted(
+        journal,
+        task,
+        reprioritise(task, 7),
+        about_letter("letter-1"),
+        about_letter("letter-2", "dead_letter.discard", "discard-1"),
+    )
+
+    found = await acts(journal)
+
+    assert [(act.command_id, act.outcome, act.task_id, act.dead_letter_id) for act in found] == [
+        ("priority-1", "reprioritised", task.task_id, None),
+        ("replay-1", "replayed", new_task().task_id, "letter-1"),
+        ("discard-1", "discarded", new_task("two").task_id, "letter-2"),
+    ]
+    assert [act.command for act in found] == ["task.reprioritise", "dead_letter.replay", "dead_letter.discard"]
+    assert [(act.detail, act.reason) for act in found] == [
+        ("priority 5 to 7", None),
+        ("attempt epoch 1", "mended"),
+        (None, "mended"),
+    ]
+    assert {act.who for act in found} == {OPERATOR}
+    assert all(act.at.tzinfo is not None for act in found)
+
+
+async def test_command_delivered_twice_is_told_once(journal: Journal) -> None:
+    """Kafka repeats; an audit trail that repeats with it would be doubted."""
+    task = new_task()
+    await fail_with_letter(journal)
+    batch = [about_letter("letter-1"), reprioritise(task, 8)]
+    await accepted(journal, *batch)
+
+    assert await accept(journal, *batch, *batch) == ["duplicate"] * 4
+
+    assert [act.outcome for act in await acts(journal)] == ["replayed", "reprioritised"]
+
+
+async def test_second_command_about_a_letter_is_refused_and_no_act(journal: Journal) -> None:
+    """Two operators, one letter: one of them acted, the other is told so."""
+    await fail_with_letter(journal)
+
+    await accepted(
+        journal,
+        about_letter("letter-1"),
+        about_letter("letter-1", command_id="replay-2"),
+        about_letter("letter-1", "dead_letter.discard", "discard-1"),
+    )
+
+    told = [(row.type, row.data["command_id"]) for row in await relay(journal) if "command_id" in row.data]
+    assert sorted(told) == [
+        ("command.refused", "discard-1"),
+        ("command.refused", "replay-2"),
+        ("operator.acted", "replay-1"),
+    ]
+    assert (await claim_one(journal)).epoch == 1
+
+
+async def test_discard_of_a_record_without_task_is_told_under_the_letters_id(journal: Journal) -> None:
+    """There is no task whose events it could stand among."""
+    await accepted(journal, lone_letter())
+    await accepted(journal, about_letter("lone", "dead_letter.discard"))
+
+    *_, row = await relay(journal)
+
+    assert (row.type, row.task_id, row.key, row.sequence) == ("operator.acted", None, "lone", None)
+    assert OperatorActed.model_validate(row.data).task_id is None
+
+
+async def test_priority_that_comes_before_its_task_is_told_with_its_sender(journal: Journal) -> None:
+    """It is kept until the task comes, and so is who sent it."""
+    task = new_task()
+    await accepted(journal, reprioritise(task, 9))
+    assert await acts(journal) == []
+
+    await accepted(journal, task)
+
+    [act] = await acts(journal)
+    assert (act.who, act.outcome, act.detail) == (OPERATOR, "reprioritised", "priority 5 to 9")
+    view = await journal.task(task.task_id)
+    assert view is not None
+    assert view.priority == 9
 
 
 # --- views, housekeeping, waking up -----------------------------------------------------------------------------------
@@ -989,7 +1086,7 @@ async def test_archived_task_answers_commands_and_can_be_replayed(store: Store) 
     claim = await claim_one(store.journal)
     assert (claim.task_id, claim.epoch, claim.fence) == (task.task_id, 1, 2)
     assert (claim.request, claim.origin) == (task.request, task.origin)
-    assert numbers(await relay(store.journal), task) == [(4, "queued")]
+    assert numbers(await relay(store.journal), task) == [(4, "queued"), (None, "operator.acted")]
     await store.journal.finish(claim, Finish(Ending.COMPLETED))
     await relay(store.journal)
     await store.advance(61)

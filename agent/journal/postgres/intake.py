@@ -67,15 +67,14 @@ class Acceptor:
         if known:
             self._digests = dict(await self._connection.fetch(SQL["known_requests"], known))
         if self._new:
-            for command_id, name, subject, data in await self._connection.fetch(
-                SQL["waiting_commands"], list(self._new)
-            ):
-                self._early[subject].append(NewCommand(command_id, name, subject, rows.load(data)))
+            for found in await self._connection.fetch(SQL["waiting_commands"], list(self._new)):
+                early = rows.command_of(tuple(found))
+                self._early[early.task_id].append(early)
 
     async def _insert_commands(self) -> None:
         if not self._commands:
             return
-        columns = transposed((c.command_id, c.command, c.task_id, rows.dump(c.data)) for c in self._commands)
+        columns = transposed((c.command_id, c.command, c.task_id, rows.dump(c.data), c.source) for c in self._commands)
         fresh = await self._connection.fetch(SQL["insert_commands"], *columns, self._writes.now.timestamp())
         self._new_others |= {(NewCommand, command_id) for (command_id,) in fresh}
         subjects = {given.task_id for given in self._commands}
@@ -150,9 +149,12 @@ class Acceptor:
             self._writes.events.append((None, Numbered(refusal, None)))
             return
         if given.command == "dead_letter.replay" and row is not None:
-            after = lifecycle.replay(row, given.command_id, self._writes.now)
+            after = lifecycle.replay(row, given, self._writes.now)
             self._rows[row.task_id] = self._writes.add(row, after)
             if after.row.epoch == row.epoch:
                 return  # refused: the letter stays open
+        else:
+            acted = Numbered(lifecycle.discarded(given, task_id, self._writes.now), None)
+            self._writes.events.append((row.id if row else None, acted))
         self._letters[given.task_id] = (True, task_id)
         self._closed.append(given.task_id)

@@ -14,7 +14,7 @@ from agent.journal.lifecycle import TRANSITIONS, Cause, Decision, NotAllowed, Ta
 from agent.journal.port import TERMINAL, CancelRequested, Ending, Event, Finish, NewCommand, State
 from contracts.control import CommandRefused
 from contracts.status import TaskStatus
-from tests.conformance.journals import cancel, letter, new_task, reprioritise, status
+from tests.conformance.journals import about_letter, cancel, letter, new_task, reprioritise, status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=30)
@@ -199,7 +199,7 @@ def test_final_checkpoint_asks_first() -> None:
 
 def test_replay_of_what_did_not_fail_is_refused() -> None:
     """Replayed twice, or cancelled meanwhile."""
-    decision = lifecycle.replay(running(), "r1", LATER)
+    decision = lifecycle.replay(running(), about_letter("letter-1"), LATER)
 
     assert decision.row.epoch == 0
     assert decision.events[0].event.type == "command.refused"
@@ -209,7 +209,7 @@ def test_replay_forgets_what_bounded_the_first_epoch() -> None:
     """Otherwise a replayed task would expire, or be refused, at once."""
     failed = replace(running(is_final=True, cancel_id="c1", expires_at=NOW, crashes=2), state=State.FAILED)
 
-    fresh = lifecycle.replay(failed, "r1", LATER).row
+    fresh = lifecycle.replay(failed, about_letter("letter-1"), LATER).row
 
     assert (fresh.attempt, fresh.crashes, fresh.is_final, fresh.cancel_id, fresh.expires_at) == (
         0,
@@ -238,8 +238,10 @@ def test_early_commands_are_applied_in_their_order() -> None:
     decision = lifecycle.accept(1, task, early, NOW)
 
     assert (decision.row.state, decision.row.priority) == (State.CANCELLED, 9)
-    assert [numbered.event.type for numbered in decision.events] == ["task.status", "task.status", "command.refused"]
-    assert [numbered.sequence for numbered in decision.events] == [1, 2, None]
+    assert [numbered.event.type for numbered in decision.events] == [
+        "task.status", "operator.acted", "task.status", "command.refused",
+    ]  # fmt: skip
+    assert [numbered.sequence for numbered in decision.events] == [1, None, 2, None]
 
 
 def test_negative_delay_is_none() -> None:

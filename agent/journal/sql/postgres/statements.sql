@@ -29,13 +29,13 @@ RETURNING id, task_id;
 SELECT task_id, payload_digest FROM request WHERE task_id = ANY($1);
 
 -- name: waiting_commands
-SELECT command_id, command, subject, data FROM command WHERE is_waiting AND subject = ANY($1) ORDER BY id;
+SELECT command_id, command, subject, data, source FROM command WHERE is_waiting AND subject = ANY($1) ORDER BY id;
 
 -- name: insert_commands
-INSERT INTO command (command_id, command, subject, data, received_at, is_waiting)
-SELECT command_id, command, subject, data, $5, false
-FROM unnest($1::text[], $2::text[], $3::text[], $4::json[]) WITH ORDINALITY
-  AS given (command_id, command, subject, data, nr)
+INSERT INTO command (command_id, command, subject, data, source, received_at, is_waiting)
+SELECT command_id, command, subject, data, source, $6, false
+FROM unnest($1::text[], $2::text[], $3::text[], $4::json[], $5::text[]) WITH ORDINALITY
+  AS given (command_id, command, subject, data, source, nr)
 ORDER BY nr
 ON CONFLICT (command_id) DO NOTHING
 RETURNING command_id;

@@ -8,7 +8,7 @@ SELECT task_id, payload_digest FROM request WHERE task_id IN ({keys});
 SELECT 1 FROM command WHERE is_waiting = 1 LIMIT 1;
 
 -- name: waiting_commands
-SELECT command_id, command, subject, data FROM command WHERE is_waiting = 1 AND subject = ? ORDER BY id;
+SELECT command_id, command, subject, data, source FROM command WHERE is_waiting = 1 AND subject = ? ORDER BY id;
 
 -- name: command_applied
 UPDATE command SET is_waiting = 0 WHERE command_id = ?;
@@ -34,7 +34,7 @@ UPDATE task SET sequence = ?, updated_at = ?, is_final = ?, progress = ? WHERE i
 INSERT INTO outbox (position, event_id, task, type, key, data, created_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_command
-INSERT INTO command (command_id, command, subject, data, received_at, is_waiting) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO command (command_id, command, subject, data, source, received_at, is_waiting) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: insert_answer
