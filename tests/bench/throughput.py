@@ -55,7 +55,7 @@ class Size:
     """Records per round and role, and rounds."""
 
     accept: int = 18_000  # 3,000 per partition: the broker keeps 5 MiB of each
-    life: int = 3_000
+    life: int = 2_500
     faststream: int = 1_500
     rounds: int = 5
 
@@ -92,7 +92,7 @@ async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
 
 async def over_a_distance(stage: Stage, quick: bool) -> Sequence[Figure]:
     """The same with a broker that answers after 3 ms: who waits for each answer stands still."""
-    rounds, records, few = (1, 500, 60) if quick else (3, 2_000, 200)
+    rounds, records, few = (1, 500, 60) if quick else (2, 2_000, 200)
     has_peer = install_peer() is None
     rates: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
