@@ -58,24 +58,25 @@ class ScriptedWork:
         service = _service(ledger)
         done = dict(await ledger.checkpoints())
         for step in self.steps:
-            if step in done:
-                continue
-            final = step == self.steps[-1]
-            await ledger.record(
-                None, [self._status(ledger, _STATUS.get(step, Status.DEVELOPING), step, len(done), "begun")]
-            )
-            await self._act(service, step, ledger)
-            self._effect(ledger, step)
-            point = Checkpoint(step, f"hash of {step}", {"step": step, "fence": ledger.claim.fence}, __version__, 0.0)
-            done[step] = point
-            events = self._events(service, step, ledger, len(done))
-            await ledger.record(point, events, final=final)
+            if step not in done:
+                await self._step(service, step, ledger, done)
+            # After each attempt's look at the checkpoint, not only in the attempt that made it.
             if service.partition("-")[0] == "gate" and step == "check":
                 return Outcome(Ending.FAILED, [self._status(ledger, Status.FAILED, step, len(done))])
         return Outcome(
             Ending.COMPLETED,
             [_delivery(ledger, service), self._status(ledger, Status.COMPLETED, self.steps[-1], len(done))],
         )
+
+    async def _step(self, service: str, step: str, ledger: Ledger, done: dict[str, Checkpoint]) -> None:
+        status = self._status(ledger, _STATUS.get(step, Status.DEVELOPING), step, len(done), "begun")
+        await ledger.record(None, [status])
+        await self._act(service, step, ledger)
+        self._effect(ledger, step)
+        point = Checkpoint(step, f"hash of {step}", {"step": step, "fence": ledger.claim.fence}, __version__, 0.0)
+        done[step] = point
+        events = self._events(service, step, ledger, len(done))
+        await ledger.record(point, events, final=step == self.steps[-1])
 
     async def _act(self, service: str, step: str, ledger: Ledger) -> None:
         if step in self.before:
