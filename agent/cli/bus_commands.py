@@ -1,11 +1,15 @@
-"""`submit`, `watch`, `cancel`, `topics`: what a person does on the bus."""
+"""`submit`, `watch`, `cancel`, `reprioritise`, `topics`: what a person does on the bus."""
 
 import asyncio
+import getpass
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
+import pydantic
 import typer
 
 from agent import app as root
@@ -13,14 +17,16 @@ from agent.bus.port import Outgoing
 from agent.cli.common import Exit, fail, load_settings, print_json, read_document, run, stderr, stdout
 from agent.cli.progress import Progress, follow
 from agent.cli.report import show_end
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.settings import Settings
 from contracts import envelope
+from contracts.base import Payload
 from contracts.codec import encode, task_id
-from contracts.control import TaskCancel
+from contracts.control import TaskCancel, TaskReprioritise
 from contracts.envelope import Envelope, MessageType
 from contracts.tasks import SERVICE_NAME, Kind, Specification, TaskRequested
 
+P = TypeVar("P", bound=Payload)
 SOURCE = "/backwright/cli"
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
 
@@ -30,27 +36,52 @@ def register(app: typer.Typer) -> None:
     app.command()(submit)
     app.command()(watch)
     app.command()(cancel)
+    app.command()(reprioritise)
     topics_app.command("ensure")(topics_ensure)
     topics_app.command("check")(topics_check)
     app.add_typer(topics_app, name="topics")
 
 
-async def publish(
-    settings: Settings,
-    message_type: MessageType,
-    payload: TaskRequested | TaskCancel,
-    *,
-    key: str,
-    attributes: Envelope,
-) -> None:
-    """Publish one message and wait for the acknowledgement. Raises BusUnavailable."""
-    encoded = encode(message_type, attributes, payload, key=key)
+async def send(settings: Settings, record: Outgoing) -> None:
+    """Publish one record and wait for the acknowledgement. Raises BusUnavailable."""
     producer = root.bus(settings).producer()
     await producer.start()
     try:
-        await producer.send([Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)])
+        await producer.send([record])
     finally:
         await producer.stop()
+
+
+def command_record(message_type: MessageType, payload: Payload, *, about: str, clock: Clock) -> tuple[str, Outgoing]:
+    """(event id, record) of a command about a task or a dead letter. Its source names the person, for the audit."""
+    attributes = Envelope(
+        id=str(uuid4()), source=f"{SOURCE}/{_person()}", type=message_type.wire, subject=about, time=clock.now()
+    )
+    return attributes.id, _outgoing(message_type, payload, key=about, attributes=attributes)
+
+
+def valid(model: type[P], **fields: Any) -> P:
+    """A payload of what a person typed. Ends with exit code 2 where the contract does not allow it."""
+    try:
+        return model(**fields)
+    except pydantic.ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        fail(
+            Exit.BAD_INPUT, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "`backwright tasks` lists the tasks"
+        )
+
+
+def _person() -> str:
+    """Login name of whoever runs this; a container may have none, but it has a number."""
+    try:
+        return quote(getpass.getuser(), safe="")
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _outgoing(message_type: MessageType, payload: Payload, *, key: str, attributes: Envelope) -> Outgoing:
+    encoded = encode(message_type, attributes, payload, key=key)
+    return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
 
 
 def request_for(document: bytes, *, service: str | None, media_type: str) -> TaskRequested:
@@ -73,9 +104,8 @@ async def request(settings: Settings, payload: TaskRequested, *, idempotency_key
         time=SystemClock().now(),
         idempotencykey=idempotency_key,
     )
-    await publish(
-        settings, envelope.TASK_REQUESTED, payload, key=payload.service or attributes.id, attributes=attributes
-    )
+    key = payload.service or attributes.id
+    await send(settings, _outgoing(envelope.TASK_REQUESTED, payload, key=key, attributes=attributes))
     return task_id(*attributes.idempotency)
 
 
@@ -142,16 +172,21 @@ def cancel(
     reason: Annotated[str | None, typer.Option(help="Why; kept in the event.")] = None,
 ) -> None:
     """Ask for a task to be stopped. One that is not known yet is cancelled when it arrives."""
-    settings = load_settings()
-    attributes = Envelope(
-        id=str(uuid4()), source=SOURCE, type=envelope.TASK_CANCEL.wire, subject=task, time=SystemClock().now()
-    )
-    run(
-        publish(
-            settings, envelope.TASK_CANCEL, TaskCancel(task_id=task, reason=reason), key=task, attributes=attributes
-        )
-    )
+    payload = valid(TaskCancel, task_id=task, reason=reason)
+    _, record = command_record(envelope.TASK_CANCEL, payload, about=task, clock=SystemClock())
+    run(send(load_settings(), record))
     stderr.print(f"cancellation of {task} published; `backwright watch {task}` shows what becomes of it")
+
+
+def reprioritise(
+    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    priority: Annotated[int, typer.Argument(min=0, max=9, help="0 to 9; higher is sooner.")],
+) -> None:
+    """Serve a task sooner or later; it keeps the age that it has gained by waiting. One not known yet gets it when it arrives."""
+    payload = valid(TaskReprioritise, task_id=task, priority=priority)
+    _, record = command_record(envelope.TASK_REPRIORITISE, payload, about=task, clock=SystemClock())
+    run(send(load_settings(), record))
+    stderr.print(f"priority {priority} for {task} published; operator.acted or command.refused tells what became of it")
 
 
 def topics_ensure() -> None:

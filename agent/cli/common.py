@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
@@ -14,6 +14,8 @@ import pydantic
 import typer
 from rich.console import Console
 
+from agent import app as root
+from agent.journal.port import Journal
 from agent.settings import Section, Settings
 
 T = TypeVar("T")
@@ -51,9 +53,9 @@ class Exit(IntEnum):
 
 def fail(code: Exit, message: str, remedy: str = "") -> NoReturn:
     """One clear line on stderr, its remedy below, and the end."""
-    stderr.print(f"[red]backwright:[/] {_plain(message)}")
+    stderr.print(f"[red]backwright:[/] {plain(message)}")
     if remedy:
-        stderr.print(f"  remedy: {_plain(remedy)}")
+        stderr.print(f"  remedy: {plain(remedy)}")
     raise typer.Exit(code)
 
 
@@ -65,6 +67,15 @@ def print_json(value: Any) -> None:
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; Ctrl-C cancels it and surfaces as KeyboardInterrupt."""
     return asyncio.run(coroutine)
+
+
+async def reading(settings: Settings, question: Callable[[Journal], Awaitable[T]]) -> T:
+    """Ask the journal something, beside a running agent. Raises EnvironmentUnfit where there is none."""
+    journal = await root.open_for_reading(settings)
+    try:
+        return await question(journal)
+    finally:
+        await journal.close()
 
 
 def read_document(path: Path) -> bytes:
@@ -118,7 +129,7 @@ def remedy_for(name: str) -> str:
     return f"did you mean {near[0]}?" if near else "`backwright check-config` lists every setting"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text of strangers on a terminal: no markup, no control characters."""
     from rich.markup import escape
 
