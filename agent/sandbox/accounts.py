@@ -84,6 +84,18 @@ def find_interpreter(account: Account) -> Path | None:
     return None
 
 
+def stand_in(account: Account, settings: SandboxSettings) -> int | None:
+    """The uid of a named user to appear as, in a user namespace, where the account's own uid has no name; else None."""
+    try:
+        pwd.getpwuid(account.effective_uid)
+    except KeyError:
+        try:
+            return pwd.getpwnam(settings.user).pw_uid
+        except KeyError:
+            return None
+    return None
+
+
 def pwd_name(uid: int) -> str:
     """Name of a user, or its number where it has none (containers)."""
     try:

@@ -48,6 +48,7 @@ class Order:
         self.orphaned: list[str] = given["orphaned"]  # removed too when the agent has died
         self.uid: int | None = given["uid"]  # None: stay who we are
         self.gid: int | None = given["gid"]
+        self.alias: int | None = given["alias"]  # the uid that the child believes to have, where ours has no name
         self.user: str = given["user"]
         self.leash: str | None = given["leash"]
         self.stop_signal: int = given["stop_signal"]
@@ -341,7 +342,9 @@ def _confine(order: Order, processes: int, guardian: int) -> str:
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    network = _isolate_network() if order.network == "none" else "host"
+    network = _isolate_network(order.alias) if order.network == "none" else "host"
+    if order.alias is not None and network != "loopback only":
+        _unshare_user(0, order.alias)
     _limit(order, processes)
     if order.uid is not None and order.gid is not None:
         os.setgroups([])
@@ -371,23 +374,35 @@ def _limit(order: Order, processes: int) -> None:
         resource.setrlimit(kind, (bound, bound))
 
 
-def _isolate_network() -> str:
+def _isolate_network(alias: int | None) -> str:
     """A network namespace with loopback only; says what came of it."""
-    uid, gid = os.geteuid(), os.getegid()
     try:
-        # In one call: where a user namespace is allowed but powerless (AppArmor), both are refused and nothing changed.
-        _unshare(CLONE_NEWNET if uid == 0 else CLONE_NEWUSER | CLONE_NEWNET)
+        if os.geteuid() == 0:
+            _unshare(CLONE_NEWNET)
+        else:
+            # In one call: where a user namespace is allowed but powerless (AppArmor), both are refused.
+            _unshare_user(CLONE_NEWNET, alias)
     except OSError as fault:
         return f"host (isolation refused: {fault.strerror})"
-    if uid != 0:
-        for name, text in (("setgroups", "deny"), ("gid_map", f"{gid} {gid} 1"), ("uid_map", f"{uid} {uid} 1")):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
     try:
         _raise_loopback()
     except OSError as fault:
         return f"none (loopback refused: {fault.strerror})"
     return "loopback only"
+
+
+def _unshare_user(more: int, alias: int | None) -> None:
+    """A user namespace of our own in which we appear as `alias` (as ourselves where it is None)."""
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(CLONE_NEWUSER | more)
+    inside_uid, inside_gid = (uid, gid) if alias is None else (alias, alias)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("gid_map", f"{inside_gid} {gid} 1"),
+        ("uid_map", f"{inside_uid} {uid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
 
 
 def _raise_loopback() -> None:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from agent.errors import EnvironmentUnfit
 from agent.sandbox import environment
-from agent.sandbox.accounts import Account, choose, find_interpreter
+from agent.sandbox.accounts import Account, choose, find_interpreter, stand_in
 from agent.sandbox.folders import Base, give, make_passable, open_up, remove_tree, sweep
 from agent.sandbox.port import Command, Completed, Leash
 from agent.settings import SandboxSettings
@@ -187,6 +187,7 @@ class LocalSandbox:
             "orphaned": [str(base)],
             "uid": account.uid,
             "gid": account.gid,
+            "alias": stand_in(account, self._settings) if command.needs_name else None,
             "user": account.name,
             "leash": None if leash.path is None else str(leash.path.absolute()),
             "stop_signal": int(command.stop_signal),

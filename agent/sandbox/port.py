@@ -43,6 +43,7 @@ class Command:
     installer: bool = False  # keeps index, proxy and certificate settings of our own environment
     limits: Limits = Limits()
     stop_signal: int = signal.SIGTERM  # what asks this program to end
+    needs_name: bool = False  # it looks its user up in /etc/passwd; a container's bare uid gets a stand-in
     farewell_s: float = 0.0  # given after `stop_signal` when agent, leash or time ends; 0: killed at once
 
 

@@ -79,7 +79,8 @@ class EmbeddedPostgres:
             "--no-sync", "--no-instructions",
         ]  # fmt: skip
         done = await self._sandbox.run(
-            Command(argv, cwd=folder, environment=binaries.environment, limits=Limits(time_s=60)), leash=leash
+            Command(argv, cwd=folder, environment=binaries.environment, limits=Limits(time_s=60), needs_name=True),
+            leash=leash,
         )
         if done.exit_code != 0:
             raise EnvironmentUnfit(f"initdb failed ({done.exit_code}): {done.output.strip()[-500:]}")
