@@ -149,7 +149,8 @@ class LocalPostgres:
             "argv": argv, "cwd": "/", "environment": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, "network": "host",
             "home": str(self.base / f"home-{secrets.token_hex(4)}"), "files": {}, "remove": [],
             "orphaned": [str(self.base)],
-            "uid": self.user and self.user.pw_uid, "gid": self.user and self.user.pw_gid, "alias": None, "user": "tester",
+            "uid": self.user and self.user.pw_uid, "gid": self.user and self.user.pw_gid, "user": "tester",
+            "alias": stand_in(Account("tester", self.user and self.user.pw_uid), SandboxSettings()),
             "leash": None, "stop_signal": signal.SIGQUIT, "grace_s": 5, "farewell_s": 1, "time_s": 86_400,
             "memory_bytes": 8 << 30, "open_files": 4096, "processes": 512, "file_bytes": 2 << 30,
         }  # fmt: skip
