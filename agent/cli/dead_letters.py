@@ -206,7 +206,7 @@ def list_(
         return
     table = Table(box=None, header_style="dim")
     for column in ("dead letter", "when", "service", "from", "code", "message"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "dead letter")  # an id is copied whole
     for letter in found[:limit]:
         original, reason = letter["original"], letter["reason"]
         place = f"{original['topic']}/{original['partition']}@{original['offset']}"
@@ -336,7 +336,7 @@ def _show(made: Plan, published: Mapping[str, str] | None, as_json: bool) -> Non
         stderr.print("nothing matches")
     elif published is None:
         stderr.print("a dry run: nothing was published; --yes does it")
-    else:
+    elif published:
         stderr.print("what becomes of each is told on the status topic: operator.acted, or command.refused")
 
 
