@@ -65,7 +65,7 @@ class Engine:
         """See agent/pipeline/port.py:Work."""
         attempt = Attempt(ledger, self._means)
         checkpoints = await ledger.checkpoints()
-        if deliver.FINAL in checkpoints:
+        if deliver.FINAL in checkpoints and "halt" not in checkpoints[deliver.FINAL].output:
             # Delivered already, by whatever code: only the end of the attempt got lost. It must not be delivered twice.
             attempt.outputs.update(
                 (step.name, checkpoints[step.name].output) for step in self.steps if step.name in checkpoints

@@ -483,6 +483,24 @@ async def test_edits_in_the_way_fail_the_task_and_are_kept(bench: Bench, committ
     assert len(await bench.events("task.delivered")) == 1
 
 
+async def test_edits_in_the_way_stay_in_the_way_after_a_crash(bench: Bench) -> None:
+    """The last step said that it delivered nothing; an attempt that lost its end must not make a delivery of that."""
+    await bench.accept("1")
+    await bench.attempt()
+    bench.compiler.files = {**bench.compiler.files, "README.md": b"# Theirs\n"}
+    await bench.accept("2", priority=1)
+    assert await bench.attempt(die_after="repository") is None
+    await edit(bench.service() / "README.md", "# Mine\n", commit=False)
+    assert await bench.attempt(die_after="deliver") is None
+
+    outcome = await bench.attempt()
+
+    assert outcome is not None
+    assert outcome.ending is Ending.FAILED
+    assert (await bench.statuses())[-1]["error"]["code"] == "delivery.conflict"
+    assert len(await bench.events("task.delivered")) == 1
+
+
 async def edit(path: Path, text: str, *, commit: bool = True) -> None:
     """What a person does to a delivered service."""
     await asyncio.to_thread(path.write_text, text)
