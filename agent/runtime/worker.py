@@ -66,6 +66,7 @@ class Running:
     lease: Lease
     ledger: AttemptLedger
     started: float
+    earlier: tuple[asyncio.Task[None], ...] = ()  # attempts of the same task that still clean up after themselves
     task: asyncio.Task[None] | None = None
     reason: Stop | None = None
     working: bool = False  # inside Work.run: only then is there anything to interrupt
@@ -114,7 +115,7 @@ class Worker:
         # A host name alone would take over the leases of an earlier process with the same name.
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self.keeper = LeaseKeeper(means.journal, means.settings, means.clock, means.metrics)
-        self._running: dict[str, Running] = {}
+        self._running: dict[tuple[str, int], Running] = {}  # by task and fence: see `_begin`
         self._ended = asyncio.Event()
         self._fatal: FatalError | None = None
 
@@ -216,8 +217,12 @@ class Worker:
 
         lease = Lease(claim, leash, sent_at + limit_s + DEADLINE_GRACE_S, stop, sent_at, means.settings.self_stop_s)
         ledger = AttemptLedger(lease, means.journal, means.clock, folder)
-        running = Running(claim, lease, ledger, time.monotonic())
-        self._running[claim.task_id] = running
+        # A task that ended here a moment ago and is replayed or retried: its last attempt may still be removing its folder.
+        earlier = tuple(
+            other.task for other in self._running.values() if other.task and other.claim.task_id == claim.task_id
+        )
+        running = Running(claim, lease, ledger, time.monotonic(), earlier)
+        self._running[claim.task_id, claim.fence] = running
         self.keeper.hold(running.lease)
         means.metrics.running.set(len(self._running))
         if claim.attempt == 1:
@@ -264,7 +269,7 @@ class Worker:
             self.keeper.release(claim)
             if running.ledger.has_ground:
                 await asyncio.to_thread(shutil.rmtree, self._means.folder / claim.task_id, ignore_errors=True)
-            del self._running[claim.task_id]
+            del self._running[claim.task_id, claim.fence]
             self._means.metrics.running.set(len(self._running))
             self._ended.set()
 
@@ -278,6 +283,8 @@ class Worker:
             try:
                 running.working = True
                 if running.reason is None:
+                    if running.earlier:
+                        await asyncio.wait(running.earlier)  # clean ground first
                     return Ended(outcome=await self._means.work.run(running.ledger))
                 return Ended()
             finally:

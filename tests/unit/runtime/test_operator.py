@@ -1,10 +1,13 @@
 """Commands of operators, from the bus to what is told of them (design §4.8): replay, discard, priority."""
 
 import asyncio
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from agent.bus.port import Outgoing
 from agent.cli.bus_commands import command_record
@@ -83,6 +86,41 @@ async def test_a_replay_starts_at_the_first_step(harness: Harness) -> None:
     await harness.until_state(sent.task_id, State.COMPLETED)
 
     assert [step for _, _, step in harness.scripted.effects] == ["read", "read", "make", "check", "deliver"]
+
+
+async def test_a_replay_waits_until_the_folder_of_the_failed_attempt_is_gone(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that failed may claim the replay while it still cleans up; a slow disk stands for a large folder."""
+    gone, remove = threading.Event(), shutil.rmtree
+
+    def slowly(path: Path, **options: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            gone.wait(10)
+        remove(path, **options)
+
+    async def make(ledger: Ledger) -> None:
+        (ledger.folder / "made").touch()
+        if ledger.claim.epoch == 0:
+            raise PermanentError("not mended yet")
+
+    async def check(ledger: Ledger) -> None:
+        if not (ledger.folder / "made").exists():
+            raise PermanentError("somebody removed it")
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    harness.scripted.before |= {"make": make, "check": check}
+    sent = request("ok-orders")
+    letter_id = await dead_lettered(harness, sent)
+
+    await harness.deliver(replay(harness, letter_id))
+    await harness.until_state(sent.task_id, State.RUNNING)
+    assert harness.supervisor.worker.running == 2
+    assert len(harness.scripted.effects) == 1, "it has not begun"
+    gone.set()
+
+    await harness.until_state(sent.task_id, State.COMPLETED)
+    await harness.until(lambda: harness.supervisor.worker.running == 0)
 
 
 async def test_the_request_sent_again_after_a_replay_makes_nothing_new(harness: Harness) -> None:
