@@ -5,7 +5,7 @@ nested compositions cost no more than their number.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -63,8 +63,8 @@ class View:
     pointer: str  # references followed as far as they are plain
     types: frozenset[str] = frozenset()  # empty: any; without "null"
     nullable: bool = False
-    facets: Mapping[str, Json] = None  # type: ignore[assignment]  # scalar keywords, strictest wins
-    properties: Mapping[str, tuple[str, ...]] = None  # type: ignore[assignment]
+    facets: Mapping[str, Json] = field(default_factory=dict)  # scalar keywords, strictest wins
+    properties: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     items: str | None = None
     extra: str | bool | None = None  # additionalProperties: pointer, True, False, or None when not said
