@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from agent.compiler.diagnostics import child
 from agent.compiler.grammar import METHODS
-from agent.compiler.normalise import resolve
+from agent.compiler.normalise_references import resolve
 
 Json = Any
 

@@ -6,16 +6,17 @@ and listed, what cannot be understood refuses the document. `$ref`s stay referen
 
 import copy
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from agent.compiler import grammar
 from agent.compiler.diagnostics import child, diagnostic, limit, reject, shown, tokens
+from agent.compiler.normalise_log import Log
+from agent.compiler.normalise_names import component_names, composed, given_ids
+from agent.compiler.normalise_references import check_references, decode_pointer, encode_pointer, resolve
 from agent.compiler.patterns import compile_pattern, has_large_repeat
 from agent.compiler.source import Source
-from agent.errors import SpecRejected
 from agent.settings import CompilerSettings
 from contracts.status import Diagnostic
 
@@ -23,10 +24,7 @@ Json = Any
 
 _VERSION = re.compile(r"3\.([01])(?:\.\d+)?(?:-[\w.]+)?\Z")
 _STATUS = re.compile(r"[1-5](?:\d\d|XX)\Z")
-_COMPONENT_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 _PLACES = ("path", "query", "header", "cookie")
-_CHAIN = 100  # schemas that lead to one another without a property in between
-_LISTED = 3  # the same change at more places is told once, with its number
 
 # What stands in for an object whose reference leaves the document; None: it is left out.
 _INSTEAD: dict[str, Json] = {
@@ -45,36 +43,6 @@ class Normalised:
     changes: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Log:
-    """Changes (grouped by text) and diagnostics, in order of appearance."""
-
-    changed: dict[str, list[str]] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)  # texts of changes that have a diagnostic of their own
-    diagnostics: list[Diagnostic] = field(default_factory=list)
-
-    def change(self, text: str, pointer: str) -> None:
-        """Note that `text` was done at `pointer`."""
-        self.changed.setdefault(text, []).append(pointer)
-
-    def drop(self, what: str, why: str, pointer: str) -> None:
-        """Note that something was left out."""
-        self.diagnostics.append(diagnostic("dropped", pointer, what=what, why=why))
-        text = f"left out {what} ({why})"
-        self.dropped.add(text)
-        self.change(text, pointer)
-
-    def lines(self, *, told: bool = False) -> Iterator[tuple[str, str]]:
-        """(line, first pointer) of every change; with `told`, only of those without a diagnostic of their own."""
-        for text, pointers in self.changed.items():
-            if told and text in self.dropped:
-                continue
-            if len(pointers) <= _LISTED:
-                yield from ((f"{pointer or '/'}: {text}", pointer) for pointer in pointers)
-            else:
-                yield f"{text}: {len(pointers)} places, first {pointers[0]}", pointers[0]
-
-
 def normalise(source: Source, settings: CompilerSettings) -> Normalised:
     """Make a valid OpenAPI 3.1 document. Raises SpecRejected for faults of the whole document."""
     minor = _check_version(source.tree)
@@ -88,7 +56,7 @@ def normalise(source: Source, settings: CompilerSettings) -> Normalised:
     document["openapi"] = "3.1.0" if minor == "0" else str(source.tree["openapi"])
     if minor == "0":
         log.change(f"OpenAPI {source.tree['openapi']} became 3.1.0", "/openapi")
-    _check_references(document, walk)
+    check_references(document, walk.references, walk.in_place)
     told = tuple(diagnostic("normalised", pointer, change=line) for line, pointer in log.lines(told=True))
     return Normalised(document, (*log.diagnostics, *told), tuple(line for line, _ in log.lines()))
 
@@ -128,14 +96,14 @@ class _Walk:
         self._minor = minor
         self._settings = settings
         self._log = log
-        self._renamed = _component_names(tree, log)
-        self._operation_ids: set[str] = _given_ids(tree)
+        self._renamed = component_names(tree, log)
+        self._operation_ids: set[str] = given_ids(tree)
         self._used_ids: set[str] = set()
         self._operations = 0
         self._inlining: list[str] = []
         self.references: list[tuple[str, str]] = []  # (place, target pointer)
         self.in_place: list[tuple[str, str]] = []  # (schema, schema that applies to the same value)
-        self.composed = _composed(tree)
+        self.composed = composed(tree)
         self._special: dict[str, Callable[[dict[str, Json], str], Json]] = {
             "schema": self._schema,
             "paths": self._paths,
@@ -233,12 +201,12 @@ class _Walk:
             return self._foreign(kind, "reference.external", target, pointer)
         if target != "#" and not target.startswith("#/"):
             return self._foreign(kind, "reference.unsupported", target, pointer)
-        path = self._rename(_decode_pointer(target))
+        path = self._rename(decode_pointer(target))
         if kind == "pathItem":
             return self._inline(path, value, pointer)
         self.references.append((child(pointer, "$ref"), path))
         self.in_place.append((pointer, path))
-        return {**self._siblings(kind, value, pointer), "$ref": _encode_pointer(path)}
+        return {**self._siblings(kind, value, pointer), "$ref": encode_pointer(path)}
 
     def _siblings(self, kind: str, value: dict[str, Json], pointer: str) -> dict[str, Json]:
         rest = {key: one for key, one in value.items() if key != "$ref"}
@@ -403,7 +371,7 @@ class _Walk:
     def _parameter_key(self, parameter: dict[str, Json]) -> tuple[str, str]:
         one, seen = parameter, 0
         while "$ref" in one and seen < 10:
-            found = resolve(self._tree, self._unrename(_decode_pointer(one["$ref"])))
+            found = resolve(self._tree, self._unrename(decode_pointer(one["$ref"])))
             one, seen = (found if isinstance(found, dict) else {}), seen + 1
         return str(one.get("in", "")), str(one.get("name", ""))
 
@@ -627,11 +595,11 @@ class _Walk:
         good = {}
         for value, target in mapping.items() if isinstance(mapping, dict) else ():
             name = target if isinstance(target, str) and target.startswith("#/") else f"#/components/schemas/{target}"
-            path = self._rename(_decode_pointer(name))
+            path = self._rename(decode_pointer(name))
             if resolve(self._tree, self._unrename(path)) is None:
                 self._log.drop(f"{shown(value)} in the discriminator's mapping", "it leads nowhere", pointer)
             else:
-                good[value] = _encode_pointer(path)
+                good[value] = encode_pointer(path)
         made["discriminator"]["mapping"] = good
 
     def _nullable(
@@ -679,132 +647,3 @@ _ANNOTATIONS = {
     "externalDocs",
     "xml",
 }
-
-
-# --- small parts ------------------------------------------------------------------------------------------------------
-
-
-def resolve(tree: Json, pointer: str) -> Json:
-    """The value at a JSON pointer; None if there is none (or if it is null)."""
-    node = tree
-    for token in tokens(pointer):
-        if isinstance(node, dict):
-            node = node.get(token)
-        elif isinstance(node, list) and token.isdecimal() and int(token) < len(node):
-            node = node[int(token)]
-        else:
-            return None
-    return node
-
-
-def _decode_pointer(reference: str) -> str:
-    return unquote(reference[1:])
-
-
-def _encode_pointer(pointer: str) -> str:
-    return "#" + re.sub(r"[^\w/.~!$&'()*+,;=:@?-]", lambda found: _percent(found.group()), pointer, flags=re.ASCII)
-
-
-def _percent(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode())
-
-
-def _component_names(tree: dict[str, Json], log: Log) -> dict[tuple[str, str], str]:
-    """(section, given name) → a name that OpenAPI allows, for those that it does not allow."""
-    components = tree.get("components")
-    renamed: dict[tuple[str, str], str] = {}
-    for section, members in components.items() if isinstance(components, dict) else ():
-        if section not in grammar.OBJECTS["components"] or not isinstance(members, dict):
-            continue
-        taken = {name for name in members if _COMPONENT_NAME.match(name)}
-        for name in members:
-            if name not in taken and (section, name) not in renamed and not _COMPONENT_NAME.match(name):
-                renamed[section, name] = _fresh(name, taken)
-                log.change(f"component renamed to {shown(renamed[section, name])}", child("/components", section, name))
-    return renamed
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    base = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_")[:100] or "component"
-    new, number = base, 1
-    while new in taken:
-        number += 1
-        new = f"{base}_{number}"
-    taken.add(new)
-    return new
-
-
-def _given_ids(tree: dict[str, Json]) -> set[str]:
-    paths = tree["paths"]
-    items = [item for item in paths.values() if isinstance(item, dict)]
-    operations = [item[method] for item in items for method in grammar.METHODS if isinstance(item.get(method), dict)]
-    return {one["operationId"] for one in operations if isinstance(one.get("operationId"), str)}
-
-
-def _composed(tree: Json) -> set[str]:
-    """Pointers of schemas that are part of a composition: others may give the properties that they require."""
-    found: set[str] = set()
-    stack: list[tuple[str, Json]] = [("", tree)]
-    while stack:
-        pointer, node = stack.pop()
-        if isinstance(node, list):
-            stack.extend((f"{pointer}/{index}", one) for index, one in enumerate(node))
-        elif isinstance(node, dict):
-            for key, one in node.items():
-                place = child(pointer, key)
-                stack.append((place, one))
-                if key in ("allOf", "anyOf", "oneOf") and isinstance(one, list):
-                    for index, part in enumerate(one):
-                        found.add(f"{place}/{index}")
-                        if isinstance(part, dict) and isinstance(part.get("$ref"), str):
-                            found.add(_decode_pointer(part["$ref"]))
-                elif key in ("not", "if", "then", "else"):
-                    found.add(place)
-    return found
-
-
-def _check_references(document: dict[str, Json], walk: _Walk) -> None:
-    """Every reference must end at an object. Raises SpecRejected with a diagnostic for each that does not."""
-    faults: list[Diagnostic] = []
-    for place, target in walk.references:
-        end, seen = target, {place.removesuffix("/$ref")}
-        node = resolve(document, end)
-        while isinstance(node, dict) and set(node) == {"$ref"} and end not in seen:
-            seen.add(end)
-            end = _decode_pointer(node["$ref"])
-            node = resolve(document, end)
-        if end in seen:
-            faults.append(diagnostic("reference.loop", place, reference=shown("#" + target)))
-        elif not isinstance(node, dict | bool):
-            faults.append(diagnostic("reference.dangling", place, reference=shown("#" + target)))
-    if faults:
-        raise SpecRejected(faults[:20])
-    edges: dict[str, list[str]] = {}
-    for pointer, target in walk.in_place:
-        edges.setdefault(pointer, []).append(target)
-    _check_loops(edges)
-
-
-def _check_loops(edges: dict[str, list[str]]) -> None:
-    """Schemas that apply to one value must neither come back to themselves nor form endless chains.
-
-    Depth first, iterative. Raises SpecRejected.
-    """
-    done: set[str] = set()
-    for start in edges:
-        path = [] if start in done else [(start, iter(edges[start]))]
-        active = {start}
-        while path:
-            node, rest = path[-1]
-            following = next(rest, None)
-            if following is None:
-                path.pop()
-                active.discard(node)
-                done.add(node)
-            elif following in active:
-                raise reject("reference.loop", following, reference=shown("#" + following))
-            elif len(path) > _CHAIN:
-                raise reject("reference.chain", following, allowed=_CHAIN)
-            elif following not in done and following in edges:
-                active.add(following)
-                path.append((following, iter(edges[following])))
