@@ -16,7 +16,7 @@ DELAY_S = 3600.0
 
 async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
     """Empty; then with a few delayed tasks in the journal, after which all buffers have been used once; then with many."""
-    few, many, seconds = (500, 2_000, 2.0) if quick else (1_000, 10_000, 5.0)
+    few, many, seconds = (500, 2_000, 2.0) if quick else (1_000, 10_000, 4.0)
     figures: list[Figure] = []
     for kind in ("sqlite", "postgres"):
         await stage.fresh_broker()

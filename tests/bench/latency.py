@@ -35,7 +35,7 @@ async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
             await ends.load(50.0, WARM_UP / 50)
             for name, rate in LOADS.items():
                 stage.say(f"{kind}, {name}")
-                spent = await ends.load(rate, 2.0 if quick else 5.0)
+                spent = await ends.load(rate, 2.0 if quick else 4.0)
                 for percent in (50, 95, 99):
                     value = percentile(spent, percent)
                     figures.append(figure(f"first_status.{kind}.{name}.p{percent}", "ms", value))
