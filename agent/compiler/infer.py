@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.compiler.diagnostics import diagnostic, shown
+from agent.compiler.infer_case import Outcome, hooked, resources_of
 from agent.compiler.infer_check import Checker
 from agent.compiler.infer_document import Document, RawContent, RawOperation, RawParameter
 from agent.compiler.infer_errors import Errors
 from agent.compiler.infer_model import Model, Modeller
-from agent.compiler.infer_operations import Outcome, Planner, hooked, resources_of
+from agent.compiler.infer_operations import Planner
 from agent.compiler.infer_paths import groups, routes
 from agent.compiler.infer_resources import Finder
 from agent.compiler.infer_response import Responses

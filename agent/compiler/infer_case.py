@@ -1,0 +1,100 @@
+"""One operation as the rules see it, and what a rule makes of it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from agent.compiler.infer_document import RawOperation
+from agent.compiler.infer_model import Model
+from agent.compiler.infer_paths import Route
+from agent.compiler.infer_resources import Request
+from agent.compiler.infer_response import Answer
+from agent.compiler.ir import (
+    PathKey,
+    Plan,
+    Scope,
+    Shape,
+    Verdict,
+    Wrapper,
+)
+
+_CONFIDENCE = ("high", "medium", "low")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one operation."""
+
+    verdict: Verdict
+    rule: str
+    reason: str | None = None
+    plan: Plan | None = None
+    body: Request | None = None
+    confidence: str = "high"
+    alternative: str | None = None
+
+
+def hooked(rule: str, reason: str) -> Outcome:
+    """Not derivable: a hole."""
+    return Outcome(Verdict.HOOKED, rule, reason)
+
+
+def refused(rule: str, reason: str) -> Outcome:
+    """A feature that is not supported, by name."""
+    return Outcome(Verdict.REFUSED, rule, reason)
+
+
+@dataclass(slots=True)
+class Case:
+    """One operation with all that is known before a rule looks at it."""
+
+    operation: RawOperation
+    route: Route
+    model: Model | None
+    answer: Answer
+    doubts: list[tuple[int, str]] = field(default_factory=list)  # (level of confidence, the alternative reading)
+
+    def doubt(self, level: int, alternative: str) -> None:
+        """Note that the reading could be wrong, and how."""
+        self.doubts.append((level, alternative))
+
+    def derived(self, rule: str, plan: Plan, body: Request | None = None) -> Outcome:
+        """A derivation, with the confidence that the doubts leave."""
+        level = max((level for level, _ in self.doubts), default=0)
+        alternative = "; ".join(dict.fromkeys(text for _, text in self.doubts)) or None
+        return Outcome(Verdict.DERIVED, rule, None, plan, body, _CONFIDENCE[level], alternative)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where in the tree of things an operation works; `problem` says why that is not known."""
+
+    ancestors: tuple[PathKey, ...] = ()
+    key: PathKey | None = None
+    scopes: tuple[Scope, ...] = ()
+    via: str | None = None
+    through: str | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a success shows."""
+
+    shape: Shape | None
+    wrapper: Wrapper
+
+
+def replace_model(case: Case, model: Model) -> Case:
+    """The same case about another resource; doubts are shared."""
+    return Case(case.operation, case.route, model, case.answer, case.doubts)
+
+
+def resources_of(plan: Plan) -> Iterable[str]:
+    """Names of all resources that a plan speaks of."""
+    names = [plan.resource, *(one.resource for one in plan.ancestors)]
+    names += [plan.key.resource] if plan.key else []
+    names += [plan.member.resource] if plan.member else []
+    return [one for one in dict.fromkeys(names) if one]
+
+
+Rule = Callable[[Case], Outcome | None]

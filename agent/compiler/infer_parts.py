@@ -1,0 +1,232 @@
+"""What several rules need: where an operation works, what its success shows, which parameters have no effect."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from agent.compiler import infer_vocabulary as vocabulary
+from agent.compiler.infer_case import Case, Located, Shown
+from agent.compiler.infer_document import Document, RawOperation, RawParameter
+from agent.compiler.infer_lists import Lists
+from agent.compiler.infer_model import Model, Modeller, Shaped
+from agent.compiler.infer_paths import Group, GroupKey, Route, Step
+from agent.compiler.infer_resources import Finder
+from agent.compiler.infer_response import Kind, Responses
+from agent.compiler.infer_schema import Schemas
+from agent.compiler.ir import (
+    HeaderField,
+    Meta,
+    PathKey,
+    Scope,
+    Wrapper,
+)
+from agent.compiler.words import fold
+
+_HEADERS = {
+    "location": None,  # Plan.location
+    "etag": None,
+    "xtotalcount": Meta.TOTAL,
+    "xtotal": Meta.TOTAL,
+    "totalcount": Meta.TOTAL,
+    "xrequestid": Meta.REQUEST_ID,
+    "xcorrelationid": Meta.REQUEST_ID,
+    "link": Meta.NEXT_LINK,
+    "xnextcursor": Meta.NEXT_CURSOR,
+}
+
+
+class Parts:
+    """The document's parts, and the questions that rules ask about them."""
+
+    def __init__(
+        self,
+        document: Document,
+        schemas: Schemas,
+        responses: Responses,
+        finder: Finder,
+        modeller: Modeller,
+        routes: Mapping[str, Route],
+        groups: Mapping[GroupKey, Group],
+        security: Callable[[RawOperation], str | None],
+    ) -> None:
+        self._document = document
+        self._schemas = schemas
+        self._responses = responses
+        self._finder = finder
+        self._modeller = modeller
+        self._routes = routes
+        self._groups = groups
+        self._security = security
+        self._lists = Lists(schemas)
+
+    def _locate(
+        self, case: Case, model: Model, step: Step | None, steps: tuple[Step, ...] | None = None
+    ) -> Located | str:
+        """Ancestors and, with `step`, the key of the item; or what stands against it."""
+        steps = steps if steps is not None else case.route.steps
+        above = steps[:-1] if step is not None else steps
+        if any(one.field for one in above):
+            return "a parameter in the middle of the path looks something up"
+        collection = step.collection if step is not None else case.route.collection
+        located = self._chain(above, model, collection)
+        if located.problem:
+            return located.problem
+        if step is None:
+            return located
+        key = self._key(model, step)
+        if isinstance(key, str):
+            return key
+        if step.field is not None:
+            case.doubt(1, f"`{key.property}` is taken as unique")
+        if not model.key.visible and key.property == model.key.name:
+            case.doubt(1, f"no property of {model.name} shows its key; the Location header does")
+        return replace(located, key=replace(key, via=located.via, scopes=located.scopes))
+
+    def _key(self, model: Model, step: Step) -> PathKey | str:
+        name = self._modeller.path_property(model, step.field or step.parameter)
+        if (
+            name is None
+            and not model.key.visible
+            and (fold(step.parameter).endswith(("id", "uuid", "key", "number")) or not step.parameter.isalpha())
+        ):
+            name = model.key.name
+        if name is None or name not in model.properties:
+            return f"no property of {model.name} answers to the path parameter `{step.parameter}`"
+        if name != model.key.name and not model.properties[name].unique:
+            return f"`{name}` of {model.name} is not known to be unique"
+        return PathKey(step.parameter, model.name, name)
+
+    def _chain(self, steps: tuple[Step, ...], model: Model, collection: GroupKey = ()) -> Located:
+        """The known ancestors, each tied to the one before it, and the tie of `model` to the last."""
+        ancestors: list[PathKey] = []
+        pending: list[Scope] = []
+        before: Model | None = None
+        for step in steps:
+            known = self._modeller.of(self._finder.of_group(step.collection))
+            if known is None:
+                pending.append(self._scope_of(step, model, collection))
+                continue
+            key = self._key(known, step)
+            if isinstance(key, str):
+                return Located(problem=key)
+            tie = known.parents.get(step.collection)
+            if before is not None and (tie is None or tie.reference is None):
+                return Located(problem=f"how a {known.name} belongs to a {before.name} is not described")
+            scopes = known.scopes.get(step.collection, ())
+            ancestors.append(replace(key, via=tie.reference if tie and before is not None else None, scopes=scopes))
+            pending, before = [], known
+        tie = model.parents.get(collection)
+        if before is not None and before is not model and tie is None:
+            return Located(problem=f"how a {model.name} belongs to a {before.name} is not described")
+        scopes = tuple(pending)
+        if any(not one.property for one in scopes):
+            return Located(problem=f"nothing is known about the path parameter `{scopes[0].parameter}`")
+        via = tie.reference if tie and before is not None else None
+        through = tie.through if tie and before is not None else None
+        return Located(tuple(ancestors), None, scopes, via, through)
+
+    def _scope_of(self, step: Step, model: Model, collection: GroupKey) -> Scope:
+        found = (one for one in model.scopes.get(collection, ()) if one.parameter == step.parameter)
+        fallback = (one for scopes in model.scopes.values() for one in scopes if one.parameter == step.parameter)
+        return next(found, None) or next(fallback, None) or Scope(step.parameter, "")
+
+    def _shown(self, case: Case, model: Model) -> Shown | str:
+        """What a success shows of `model`: nothing, the row, or a bare envelope; or why that cannot be filled."""
+        pointer = case.operation.answer.schema_pointer
+        if case.answer.kind is Kind.NOTHING or pointer is None or case.operation.success_code == 204:
+            if case.operation.answer.json_media and pointer is None:
+                case.doubt(1, "the body of its success has no schema; none is sent")
+            return Shown(None, Wrapper())
+        if case.answer.kind is not Kind.ITEM or case.answer.entity is None:
+            return "what it answers is no single thing"
+        whole = self._schemas.entity(pointer)
+        if self._responses.is_only_meta(whole):
+            wrapper, missing = self._responses.bare(pointer)
+            if missing:
+                return f"nothing supplies `{missing[0]}` of the answer"
+            case.doubt(1, "the texts of its answer are fixed ones")
+            return Shown(None, wrapper)
+        if case.answer.missing:
+            return f"nothing supplies `{case.answer.missing[0]}` of the envelope"
+        other = self._modeller.of_schema(case.answer.entity)
+        if other is not None and other is not model:
+            return f"it answers a {other.name}, not the {model.name}"
+        shaped = self._modeller.response_shape(model, case.answer.entity)
+        if shaped.problems:
+            return shaped.problems[0]
+        if not shaped.shape.fields:
+            return f"what it answers shows nothing of a {model.name}"
+        names = {one.name for one in shaped.shape.fields}
+        unknown = self._schemas.entity(case.answer.entity).properties.keys() - names
+        if len(unknown) > len(shaped.shape.fields):
+            return f"what it answers is not described as a {model.name}"
+        return Shown(shaped.shape, case.answer.wrapper)
+
+    def _doubt_makers(self, case: Case, model: Model) -> None:
+        made = model.creates or any(
+            one.method == "PUT" and not self._routes[one.path].ends_with_item for one, _ in model.writes
+        )
+        if not made and not model.draft.singleton:
+            case.doubt(1, f"no operation makes a {model.name}: rows come from elsewhere")
+
+    def _ignored(
+        self, case: Case, unknown: Iterable[RawParameter], harmless: Iterable[str] = ()
+    ) -> tuple[str, ...] | str:
+        """Parameters without effect; a required one of unknown meaning stands against the derivation."""
+        ignored = list(harmless)
+        queries = list(unknown)
+        if case.operation.method not in ("GET", "DELETE") or case.answer.kind is not Kind.ITEMS:
+            queries = [
+                one
+                for one in case.operation.parameters
+                if one.place == "query" and fold(one.name) not in vocabulary.HARMLESS
+            ]
+        for parameter in queries:
+            if parameter.required:
+                return f"the required parameter `{parameter.name}` has a meaning that no rule knows"
+            case.doubt(1, f"the parameter `{parameter.name}` has no effect")
+            ignored.append(parameter.name)
+        for parameter in case.operation.parameters:
+            if parameter.place not in ("header", "cookie") or fold(parameter.name) in vocabulary.HARMLESS_HEADERS:
+                continue
+            case.doubt(
+                2 if parameter.required else 1, f"the {parameter.place} parameter `{parameter.name}` has no effect"
+            )
+            ignored.append(parameter.name)
+        return tuple(ignored)
+
+    def _has_link_header(self, operation: RawOperation) -> bool:
+        _, response = operation.responses[operation.success]
+        return any(fold(name) in ("link", "xnextcursor") for name in response.get("headers", {}))
+
+    def _headers(self, operation: RawOperation, *, many: bool) -> tuple[HeaderField, ...]:
+        _, response = operation.responses[operation.success]
+        found = []
+        for name in response.get("headers", {}):
+            source = _HEADERS.get(fold(name))
+            if source is not None and many:
+                found.append(HeaderField(name, source))
+        return tuple(found)
+
+    def _missing_headers(self, operation: RawOperation) -> list[str]:
+        pointer, response = operation.responses[operation.success]
+        missing = []
+        for name in response.get("headers", {}):
+            _, header = self._document.follow(f"{pointer}/headers/{name.replace('~', '~0').replace('/', '~1')}")
+            if header.get("required") is True and fold(name) not in _HEADERS:
+                missing.append(name)
+        return missing
+
+    def _has_items(self, case: Case) -> bool:
+        group = self._groups.get(case.route.collection)
+        return group is not None and bool(group.at_item or "POST" in group.at_collection)
+
+    def _has_item_path(self, model: Model, route: Route) -> bool:
+        group = self._groups.get(route.collection)
+        return group is not None and "GET" in group.at_item
+
+    def _unsourced(self, model: Model, shaped: Shaped, given: Iterable[str], located: Located) -> list[str]:
+        scoped = [one.property for one in located.scopes]
+        return [
+            f"`{name}` is required in responses and nothing supplies it"
+            for name in self._modeller.missing(model, shaped, (*given, *scoped))
+        ]
