@@ -347,6 +347,8 @@ def test_no_mutation_raises_anything_but_a_refusal(data: st.DataObject) -> None:
     tree = copy.deepcopy(data.draw(st.sampled_from(_TREES)))
     for _ in range(data.draw(st.integers(1, 5))):
         places = _places(tree)
+        if not places:
+            break
         node, key = places[data.draw(st.integers(0, len(places) - 1))]
         if data.draw(st.booleans()):
             node[key] = copy.deepcopy(data.draw(st.sampled_from(_JUNK)))

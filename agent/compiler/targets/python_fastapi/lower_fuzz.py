@@ -17,7 +17,6 @@ _IMPLIED_REASONS = {
     413: "bodies are limited, but the document does not declare 413",
     415: "the body has a media type, but the document does not declare 415",
 }
-FAILS_BY_DESIGN = "fails-by-design"
 
 
 def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[FuzzException, ...]:
