@@ -37,7 +37,9 @@ def test_every_port_with_adapters_has_one_conformance_suite(port: str, suite: st
 def test_no_committed_file_names_a_machine_or_a_registry() -> None:
     """What is committed must mean the same everywhere; lock files carry hashes, no addresses."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    places = re.compile(r"/(?:root|home)/[a-z.]|/work/|https?://[^/\s\"']*(?:pypi|pythonhosted|npmjs|repo[0-9]?\.maven)[^/\s\"']*/")
+    places = re.compile(
+        r"/(?:root|home)/[a-z.]|/work/|https?://[^/\s\"']*(?:pypi|pythonhosted|npmjs|repo[0-9]?\.maven)[^/\s\"']*/"
+    )
     own = Path(__file__).relative_to(ROOT).as_posix()
     found = []
     for name in listed.split("\0"):
