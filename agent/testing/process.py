@@ -5,6 +5,7 @@ with the scripted work in place of the engine. `AgentProcess` starts and ends it
 """
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -215,8 +216,14 @@ async def serve(settings: Settings, *, steps: Sequence[str], step_s: float, effe
         await journal.close()
 
 
+def _die_with_the_tests() -> None:
+    """A test run that is killed cannot end its agents: the kernel does (Linux: PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
+
+
 def main() -> int:
     """Settings come from the environment, as everywhere; the script from three variables of its own."""
+    _die_with_the_tests()
     settings = Settings()
     logs.configure(settings.telemetry)
     steps = tuple(os.environ.get("SCRIPT_STEPS", ",".join(STEPS)).split(","))
