@@ -85,8 +85,8 @@ async def _crash(stage: Stage, kind: str) -> tuple[float, int]:
         view = _view(kind, journal, folder)
         await view.open()
         try:
-            await victim.kill()
             killed = time.perf_counter()
+            await victim.kill()
             before = len(await view.checkpoints(about))
             if kind == "sqlite":
                 await victim.start()
