@@ -5,6 +5,7 @@ import pwd
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,13 @@ def find_interpreter(account: Account) -> Path | None:
     return None
 
 
+def temporary_folder(account: Account) -> Path:
+    """The system's temporary folder, or, where `account` cannot enter it (TMPDIR below a closed home), a usual one."""
+    own = Path(tempfile.gettempdir())
+    usual = (own, Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - a folder of random name and mode 0711 is made in it
+    return next((folder for folder in usual if account.reaches(folder, access=os.X_OK)), own)
+
+
 def stand_in(account: Account, settings: SandboxSettings) -> int | None:
     """The uid of a named user to appear as, in a user namespace, where the account's own uid has no name; else None."""
     try:
@@ -121,9 +129,11 @@ def _library(interpreter: Path) -> Path:
 
 def _can_become(account: Account) -> bool:
     """Root without CAP_SETUID, or in a user namespace that has no such user, cannot."""
+    # By its whole path: our own PATH may lead through folders that the other user cannot enter.
+    program = next((path for path in ("/bin/true", "/usr/bin/true") if os.access(path, os.X_OK)), "true")
     try:
         child = subprocess.run(
-            ["true"], cwd="/", user=account.uid, group=account.gid, extra_groups=[], check=False, timeout=10
+            [program], cwd="/", user=account.uid, group=account.gid, extra_groups=[], check=False, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return False

@@ -20,9 +20,9 @@ YOUNG_S = 60  # a base that young may be between its making and its locking
 class Base:
     """One folder of ours in the system's temporary folder. Its lock is held as long as this process lives."""
 
-    def __init__(self, *, others_pass: bool) -> None:
+    def __init__(self, *, others_pass: bool, inside: Path | None = None) -> None:
         """`others_pass`: another user may go through it to a folder of its own (when we are root)."""
-        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.geteuid()}-"))
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.geteuid()}-", dir=inside))
         self.path.chmod(0o711 if others_pass else 0o700)
         self._lock = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,11 +37,11 @@ class Base:
             self._lock = -1
 
 
-def sweep() -> int:
+def sweep(inside: Path | None = None) -> int:
     """Remove bases of our own user whose process is dead (their lock is free); returns how many."""
     pattern = re.compile(rf"{re.escape(PREFIX)}{os.geteuid()}-\w+")
     removed = 0
-    for path in Path(tempfile.gettempdir()).iterdir():
+    for path in (inside or Path(tempfile.gettempdir())).iterdir():
         if pattern.fullmatch(path.name) and _is_abandoned(path):
             remove_tree(path)
             removed += 1

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from agent.errors import EnvironmentUnfit
 from agent.sandbox import environment
-from agent.sandbox.accounts import Account, choose, find_interpreter, stand_in
+from agent.sandbox.accounts import Account, choose, find_interpreter, stand_in, temporary_folder
 from agent.sandbox.folders import Base, give, make_passable, open_up, remove_tree, sweep
 from agent.sandbox.port import Command, Completed, Leash
 from agent.settings import SandboxSettings
@@ -140,8 +140,9 @@ class LocalSandbox:
         """Below it lie homes, scratch folders and copied tools; gone when this process ends, however it ends."""
         with self._making:  # children are ordered from several threads
             if self._base is None:
-                sweep()
-                self._base = Base(others_pass=self.account.uid is not None)
+                inside = temporary_folder(self.account)
+                sweep(inside)
+                self._base = Base(others_pass=self.account.uid is not None, inside=inside)
             return self._base.path
 
     @functools.cached_property
