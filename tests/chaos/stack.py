@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from agent.testing.kafka import LocalKafka
 from agent.testing.process import SCRIPTED, AgentProcess
 from tests.chaos.history import read_postgres, read_sqlite
 from tests.chaos.plan import STEP_S
-from tests.postgres import LocalPostgres
+from tests.postgres import LocalPostgres, server_folder
 
 LEASE_S, SELF_STOP_S, RENEW_S = 4.0, 3.0, 1.0
 DRAIN_S = 2.0
@@ -124,7 +123,7 @@ async def small(folder: Path) -> AsyncIterator[Stack]:
 @contextlib.contextmanager
 def local_postgres() -> Iterator[LocalPostgres]:
     """A server of our own, not started yet; its data are thrown away."""
-    base = Path(tempfile.mkdtemp(prefix="backwright-chaos-pg-"))
+    base = server_folder("backwright-chaos-pg-")
     try:
         server = LocalPostgres(base)
         server.initialise()
