@@ -1,6 +1,7 @@
 """The composition root: the only place (besides agent/testing) that names adapters."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from agent.artifacts.postgres import PostgresArtifacts
 from agent.bus.kafka import KafkaBus
 from agent.bus.port import Bus
 from agent.clock import SystemClock
+from agent.compiler.compile import MANIFEST
 from agent.errors import BusUnavailable, EnvironmentUnfit
 from agent.gates.suite import GATES
 from agent.journal.port import Journal
@@ -220,9 +222,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 def facts_of(service: Path) -> Mapping[str, Any]:
     """The manifest of a delivered service. Raises EnvironmentUnfit where there is none that we wrote."""
-    import json
-
-    path = service / ".backwright" / "manifest.json"
+    path = service / MANIFEST
     try:
         facts: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as exc:

@@ -89,8 +89,8 @@ def demo(
 def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:
     workspace, cache = settings.workspace.absolute(), root.package_cache()
     stderr.print(f"[bold]backwright demo[/]  {spec.name} → a measured service in {workspace / 'services'}")
-    known = "already in" if cache.is_dir() and any(cache.iterdir()) else "80 MB to download, once, into"
-    stderr.print(f"  packages of the service: {known} {cache}; disk: about 400 MB while it runs, 5 MB of results")
+    known = "already in" if cache.is_dir() and any(cache.iterdir()) else "63 MB to download, once, into"
+    stderr.print(f"  packages of the service: {known} {cache}; disk: about 400 MB while it runs, 3 MB of results")
     stderr.print(f"  log of the agent: {folder / 'agent.log'}   clean up: rm -r {workspace} {cache}")
 
 

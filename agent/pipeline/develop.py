@@ -15,7 +15,6 @@ from agent.settings import Settings
 from contracts.status import Phase
 
 ITEMS = ("Data models", "Business logic", "Auth layer", "API docs", "Test suites", "Observability")
-MANIFEST = ".backwright/manifest.json"
 
 
 def steps(settings: Settings) -> tuple[Step, ...]:

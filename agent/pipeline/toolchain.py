@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.compiler.compile import compile_document
+from agent.compiler.compile import MANIFEST, compile_document
 from agent.compiler.infer import understand
 from agent.compiler.ir import Api
 from agent.fileset import File
@@ -10,7 +10,7 @@ from agent.formatting import ruff_format
 from agent.gates import suite
 from agent.gates.gate import Gate, Subject, Tools
 from agent.pipeline.attempt import Made
-from agent.pipeline.develop import MANIFEST, document
+from agent.pipeline.develop import document
 from agent.settings import CompilerSettings
 from contracts.delivery import Evidence, OperationReport, ReadinessItem
 from contracts.status import Diagnostic

@@ -9,10 +9,11 @@ from typing import Any
 
 import structlog
 
+from agent.compiler.compile import MANIFEST
 from agent.errors import PermanentError, TransientError
 from agent.gates.gate import Gate, Subject, Tools
 from agent.pipeline.attempt import Attempt
-from agent.pipeline.develop import MANIFEST, stored_files
+from agent.pipeline.develop import stored_files
 from agent.pipeline.phase import GATE_ITEMS, Outputs, Result, Step
 from agent.settings import Settings
 from contracts.delivery import Evidence, GateVerdict
