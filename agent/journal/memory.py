@@ -223,7 +223,7 @@ class MemoryJournal:
         row = self._tables.rows.get(claim.task_id)
         if row is None or not lifecycle.owns(row, claim.fence):
             return Renewal(held=False)
-        self._tables.rows[claim.task_id] = replace(row, lease_until=lease_until)
+        self._tables.rows[claim.task_id] = row._replace(lease_until=lease_until)
         return Renewal(held=True, cancel_requested=row.cancel_id is not None)
 
     async def checkpoints(self, task_id: str) -> Mapping[str, Checkpoint]:

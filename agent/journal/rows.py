@@ -3,7 +3,6 @@
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +24,7 @@ from agent.journal.port import (
     TaskView,
 )
 
-TASK_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(TaskRow))
+TASK_COLUMNS: tuple[str, ...] = TaskRow._fields
 ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
 
 

@@ -66,17 +66,25 @@ class Order:
 
 
 class Tally:
-    """First record in, records in, events out."""
+    """First record in, records in, events out; the CPU time of all threads between the first and the last."""
 
     def __init__(self) -> None:
-        self.began = self.ended = 0.0
+        self.began = self.ended = self._cpu_s = 0.0
         self.polled = 0
         self.sent = 0
         self.waited = asyncio.Event()
 
-    def rate(self, number: int) -> float:
-        """Records per second between the first and the last."""
-        return number / (self.ended - self.began)
+    def begin(self) -> None:
+        """The first records came."""
+        self.began, self._cpu_s = time.perf_counter(), -time.process_time()
+
+    def end(self) -> None:
+        """The last one is done."""
+        self.ended, self._cpu_s = time.perf_counter(), self._cpu_s + time.process_time()
+
+    def figures(self, number: int) -> dict[str, float]:
+        """Records per second, and CPU microseconds per record."""
+        return {"rate": number / (self.ended - self.began), "cpu_us": self._cpu_s / number * 1e6}
 
 
 class CountedConsumer:
@@ -91,7 +99,7 @@ class CountedConsumer:
     async def poll(self, *, timeout_s: float) -> Sequence[Record]:
         records = await self._inner.poll(timeout_s=timeout_s)
         if records and not self._tally.began:
-            self._tally.began = time.perf_counter()
+            self._tally.begin()
         self._tally.polled += len(records)
         return records
 
@@ -127,7 +135,7 @@ class CountedProducer:
         await self._inner.send(records)
         self._tally.sent += len(records)
         if self._expected and self._tally.sent >= self._expected:
-            self._tally.ended = time.perf_counter()
+            self._tally.end()
             self._tally.waited.set()
 
     async def stop(self) -> None:
@@ -251,7 +259,7 @@ async def accept(order: Order) -> Mapping[str, Any]:
     def ended() -> bool:
         # Asked after each batch was stored: what is polled by now is accepted.
         if tally.polled >= order.records and not tally.ended:
-            tally.ended = time.perf_counter()
+            tally.end()
         return bool(tally.ended)
 
     try:
@@ -259,7 +267,7 @@ async def accept(order: Order) -> Mapping[str, Any]:
         depths = await journal.depths()
     finally:
         await journal.close()
-    return {"records": sum(depths.by_state.values()), "rate": tally.rate(order.records)} | memory()
+    return {"records": sum(depths.by_state.values())} | tally.figures(order.records) | memory()
 
 
 async def life(order: Order) -> Mapping[str, Any]:
@@ -288,7 +296,7 @@ async def life(order: Order) -> Mapping[str, Any]:
         await journal.close()
     found: dict[str, Any] = {"records": tally.polled, "sent": tally.sent, "commits": commits}
     if order.records:
-        found["rate"] = tally.rate(order.records)
+        found |= tally.figures(order.records)
     return found | memory()
 
 

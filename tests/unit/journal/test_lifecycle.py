@@ -1,6 +1,5 @@
 """The table of transitions and the pure functions that follow it."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ LATER = NOW + timedelta(seconds=30)
 def row(**changes: Any) -> TaskRow:
     """An accepted task; `changes` as wished."""
     fresh = lifecycle.accept(1, new_task(), [], NOW).row
-    return replace(fresh, **changes)
+    return fresh._replace(**changes)
 
 
 def running(**changes: Any) -> TaskRow:
-    return replace(lifecycle.claim(row(), "w1", 10.0, NOW).row, **changes)
+    return lifecycle.claim(row(), "w1", 10.0, NOW).row._replace(**changes)
 
 
 def statuses(decision: Decision) -> list[str]:
@@ -139,8 +138,8 @@ def test_statuses_made_here_carry_the_last_progress() -> None:
 
     for decision in (
         lifecycle.finish(worked, Finish(Ending.FAILED), LATER),
-        lifecycle.finish(replace(worked, cancel_id="c1"), Finish(Ending.INTERRUPTED), LATER),
-        lifecycle.crash(replace(worked, cancel_id="c1"), LATER),
+        lifecycle.finish(worked._replace(cancel_id="c1"), Finish(Ending.INTERRUPTED), LATER),
+        lifecycle.crash(worked._replace(cancel_id="c1"), LATER),
         lifecycle.command(lifecycle.crash(worked, LATER).row, cancel(new_task()), LATER),
     ):
         data = decision.events[-1].event.data
@@ -207,7 +206,7 @@ def test_replay_of_what_did_not_fail_is_refused() -> None:
 
 def test_replay_forgets_what_bounded_the_first_epoch() -> None:
     """Otherwise a replayed task would expire, or be refused, at once."""
-    failed = replace(running(is_final=True, cancel_id="c1", expires_at=NOW, crashes=2), state=State.FAILED)
+    failed = running(is_final=True, cancel_id="c1", expires_at=NOW, crashes=2, state=State.FAILED)
 
     fresh = lifecycle.replay(failed, about_letter("letter-1"), LATER).row
 
