@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 from agent.compiler import ir
-from agent.compiler.infer import understand
 from agent.compiler.report import Report, make_report
 from agent.compiler.targets.python_fastapi import target as python_fastapi
 from agent.compiler.targets.python_fastapi.manifest import make_manifest
 from agent.compiler.targets.python_fastapi.names import snake
+from agent.compiler.understand import understand
 from agent.compiler.weave import pretty_json
 from agent.errors import PermanentError
 from agent.fileset import File, FileSet

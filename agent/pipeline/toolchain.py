@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from agent.compiler.compile import MANIFEST, compile_document
-from agent.compiler.infer import understand
 from agent.compiler.ir import Api
+from agent.compiler.understand import understand
 from agent.fileset import File
 from agent.formatting import ruff_format
 from agent.gates import suite

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.compiler.infer import understand
 from agent.compiler.ir import Api, Operation
+from agent.compiler.understand import understand
 from agent.settings import CompilerSettings
 
 Json = Any

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.compiler.infer import understand
-from agent.compiler.infer_document import Document
-from agent.compiler.infer_errors import fill
+from agent.compiler.inference.errors import fill
 from agent.compiler.ir import Action, ColumnType, FilterOperator, Generated, Meta, PagingStyle, Verdict
+from agent.compiler.reading.source import read
 from agent.compiler.report import make_report
-from agent.compiler.source import read
-from agent.compiler.validation import Validator
+from agent.compiler.schemas.document import Document
+from agent.compiler.schemas.validation import Validator
+from agent.compiler.understand import understand
 from agent.errors import SpecRejected
 from agent.settings import CompilerSettings
 from tests.unit.compiler.conftest import GOLDEN, GOOD, REF, ROOT, SHARED, answer, api, body, but, operation

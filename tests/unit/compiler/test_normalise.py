@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.compiler.infer import understand
 from agent.compiler.ir import Api
+from agent.compiler.understand import understand
 from agent.errors import SpecRejected
 from agent.settings import CompilerSettings
 from tests.unit.compiler.conftest import GOLDEN, api, but

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from agent.compiler.source import read
+from agent.compiler.reading.source import read
 from agent.errors import SpecRejected
 from agent.settings import CompilerSettings
 

@@ -27,7 +27,8 @@ from agent.compiler.ir import (
 )
 from agent.context.client import Knowledge, unanswered
 from agent.pipeline.analyse import features, plan
-from agent.pipeline.survey import Survey, quoted, survey
+from agent.pipeline.sight import quoted
+from agent.pipeline.survey import Survey, survey
 from agent.settings import GateSettings
 from contracts.context import Fact
 from contracts.status import Diagnostic

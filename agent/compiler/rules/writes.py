@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-from agent.compiler.infer_case import Case, Located, Outcome, hooked
-from agent.compiler.infer_model import Model
-from agent.compiler.infer_parts import Parts
-from agent.compiler.infer_paths import Step
-from agent.compiler.infer_resources import Request
-from agent.compiler.infer_response import Kind
+from agent.compiler.inference.model import Model
+from agent.compiler.inference.paths import Step
+from agent.compiler.inference.resources import Request
+from agent.compiler.inference.response import Kind
 from agent.compiler.ir import (
     Action,
     EnvelopeField,
@@ -18,6 +16,8 @@ from agent.compiler.ir import (
     VersionCheck,
     Wrapper,
 )
+from agent.compiler.rules.case import Case, Located, Outcome, hooked
+from agent.compiler.rules.parts import Parts
 from agent.compiler.words import fold
 
 

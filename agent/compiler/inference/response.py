@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.compiler.infer_schema import Schemas, View
 from agent.compiler.ir import EnvelopeField, Meta, Wrapper
-from agent.compiler.validation import Validator
+from agent.compiler.schemas.validation import Validator
+from agent.compiler.schemas.views import Schemas, View
 from agent.compiler.words import fold, same_noun, stem
 
 Json = Any

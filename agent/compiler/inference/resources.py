@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.compiler.infer_document import Document, RawOperation
-from agent.compiler.infer_paths import Group, GroupKey, Route
-from agent.compiler.infer_response import Answer, Kind, Responses
-from agent.compiler.infer_schema import Schemas
-from agent.compiler.infer_vocabulary import ACTIONS, AUTH, SIDE_EFFECTS
+from agent.compiler.inference.paths import Group, GroupKey, Route
+from agent.compiler.inference.response import Answer, Kind, Responses
+from agent.compiler.inference.vocabulary import ACTIONS, AUTH, SIDE_EFFECTS
+from agent.compiler.schemas.document import Document, RawOperation
+from agent.compiler.schemas.views import Schemas
 from agent.compiler.words import fold, pascal, same_noun, singular, stem, words
 
 Json = Any

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agent.compiler.infer_document import RawOperation
+from agent.compiler.schemas.document import RawOperation
 from agent.compiler.words import fold
 
 _VERSION = re.compile(r"v\d+(?:[._]\d+)*(?:(?:alpha|beta)\d*)?\Z", re.IGNORECASE)

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from agent.compiler.diagnostics import child
-from agent.compiler.infer_document import Document
 from agent.compiler.ir import ColumnType
+from agent.compiler.schemas.document import Document
 
 Json = Any
 

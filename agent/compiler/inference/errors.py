@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.compiler.diagnostics import child, diagnostic, shown
-from agent.compiler.infer_document import Document, RawOperation
-from agent.compiler.infer_schema import Schemas, View
 from agent.compiler.ir import ErrorShape
-from agent.compiler.sample import Sampler
-from agent.compiler.validation import Validator
+from agent.compiler.schemas.document import Document, RawOperation
+from agent.compiler.schemas.sample import Sampler
+from agent.compiler.schemas.validation import Validator
+from agent.compiler.schemas.views import Schemas, View
 from agent.compiler.words import fold
 from contracts.status import Diagnostic
 

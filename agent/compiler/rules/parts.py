@@ -3,15 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from agent.compiler import infer_vocabulary as vocabulary
-from agent.compiler.infer_case import Case, Located, Shown
-from agent.compiler.infer_document import Document, RawOperation, RawParameter
-from agent.compiler.infer_lists import Lists
-from agent.compiler.infer_model import Model, Modeller, Shaped
-from agent.compiler.infer_paths import Group, GroupKey, Route, Step
-from agent.compiler.infer_resources import Finder
-from agent.compiler.infer_response import Kind, Responses
-from agent.compiler.infer_schema import Schemas
+from agent.compiler.inference import vocabulary
+from agent.compiler.inference.model import Model, Shaped
+from agent.compiler.inference.modeller import Modeller
+from agent.compiler.inference.paths import Group, GroupKey, Route, Step
+from agent.compiler.inference.resources import Finder
+from agent.compiler.inference.response import Kind, Responses
 from agent.compiler.ir import (
     HeaderField,
     Meta,
@@ -19,6 +16,10 @@ from agent.compiler.ir import (
     Scope,
     Wrapper,
 )
+from agent.compiler.rules.case import Case, Located, Shown
+from agent.compiler.rules.lists import Lists
+from agent.compiler.schemas.document import Document, RawOperation, RawParameter
+from agent.compiler.schemas.views import Schemas
 from agent.compiler.words import fold
 
 _HEADERS = {

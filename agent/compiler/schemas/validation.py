@@ -15,8 +15,8 @@ from uuid import UUID
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from agent.compiler import patterns
-from agent.compiler.infer_document import Document
+from agent.compiler.schemas import patterns
+from agent.compiler.schemas.document import Document
 
 Json = Any
 

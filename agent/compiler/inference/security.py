@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agent.compiler.infer_document import Document, RawOperation
 from agent.compiler.ir import Place, SchemeKind, SecurityScheme
+from agent.compiler.schemas.document import Document, RawOperation
 
 Json = Any
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.compiler import infer_vocabulary as vocabulary
-from agent.compiler.infer_document import RawOperation, RawParameter
-from agent.compiler.infer_model import Model
-from agent.compiler.infer_schema import Schemas, View
+from agent.compiler.inference import vocabulary
+from agent.compiler.inference.model import Model
 from agent.compiler.ir import ColumnType, Filter, FilterOperator, Paging, PagingStyle, Place, Search, Sort
+from agent.compiler.schemas.document import RawOperation, RawParameter
+from agent.compiler.schemas.views import Schemas, View
 from agent.compiler.words import fold, same_noun, singular, words
 
 Json = Any

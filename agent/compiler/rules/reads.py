@@ -2,12 +2,9 @@
 
 from dataclasses import replace
 
-from agent.compiler.infer_case import Case, Located, Outcome, hooked
-from agent.compiler.infer_lists import ListParts
-from agent.compiler.infer_model import Model
-from agent.compiler.infer_parts import Parts
-from agent.compiler.infer_paths import Route, Step
-from agent.compiler.infer_response import Kind
+from agent.compiler.inference.model import Model
+from agent.compiler.inference.paths import Route, Step
+from agent.compiler.inference.response import Kind
 from agent.compiler.ir import (
     Action,
     EnvelopeField,
@@ -18,6 +15,9 @@ from agent.compiler.ir import (
     Plan,
     Wrapper,
 )
+from agent.compiler.rules.case import Case, Located, Outcome, hooked
+from agent.compiler.rules.lists import ListParts
+from agent.compiler.rules.parts import Parts
 from agent.compiler.words import words
 
 

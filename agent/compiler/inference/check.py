@@ -7,11 +7,11 @@ be a fake success, whatever the rules believed.
 from collections.abc import Iterator
 from typing import Any
 
-from agent.compiler.infer_document import Document, RawOperation
-from agent.compiler.infer_model import Model
+from agent.compiler.inference.model import Model
 from agent.compiler.ir import Action, ColumnType, Generated, Meta, Plan, Property, Shape, ShapeField, Wrapper
-from agent.compiler.sample import Sampler
-from agent.compiler.validation import Validator
+from agent.compiler.schemas.document import Document, RawOperation
+from agent.compiler.schemas.sample import Sampler
+from agent.compiler.schemas.validation import Validator
 
 Json = Any
 

@@ -7,16 +7,12 @@ A rule takes a `Case` and returns an `Outcome`, or None to let the next one look
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent.compiler import infer_vocabulary as vocabulary
-from agent.compiler.infer_case import Case, Outcome, Rule, hooked, refused, replace_model
-from agent.compiler.infer_document import Document, RawOperation
-from agent.compiler.infer_model import Model, Modeller
-from agent.compiler.infer_paths import Group, GroupKey, Route
-from agent.compiler.infer_reads import Reads
-from agent.compiler.infer_resources import Finder, Request, side_effect
-from agent.compiler.infer_response import Answer, Kind, Responses
-from agent.compiler.infer_schema import Schemas
-from agent.compiler.infer_writes import Writes
+from agent.compiler.inference import vocabulary
+from agent.compiler.inference.model import Model
+from agent.compiler.inference.modeller import Modeller
+from agent.compiler.inference.paths import Group, GroupKey, Route
+from agent.compiler.inference.resources import Finder, Request, side_effect
+from agent.compiler.inference.response import Answer, Kind, Responses
 from agent.compiler.ir import (
     Action,
     EnvelopeField,
@@ -25,6 +21,11 @@ from agent.compiler.ir import (
     Plan,
     Property,
 )
+from agent.compiler.rules.case import Case, Outcome, Rule, hooked, refused, replace_model
+from agent.compiler.rules.reads import Reads
+from agent.compiler.rules.writes import Writes
+from agent.compiler.schemas.document import Document, RawOperation
+from agent.compiler.schemas.views import Schemas
 from agent.compiler.words import fold, same_noun, words
 
 

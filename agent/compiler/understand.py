@@ -11,22 +11,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.compiler.diagnostics import diagnostic, shown
-from agent.compiler.infer_case import Outcome, hooked, resources_of
-from agent.compiler.infer_check import Checker
-from agent.compiler.infer_document import Document, RawContent, RawOperation, RawParameter
-from agent.compiler.infer_errors import Errors
-from agent.compiler.infer_model import Model, Modeller
-from agent.compiler.infer_operations import Planner
-from agent.compiler.infer_paths import groups, routes
-from agent.compiler.infer_resources import Finder
-from agent.compiler.infer_response import Responses
-from agent.compiler.infer_schema import Schemas
-from agent.compiler.infer_security import Security
+from agent.compiler.inference.check import Checker
+from agent.compiler.inference.errors import Errors
+from agent.compiler.inference.model import Model
+from agent.compiler.inference.modeller import Modeller
+from agent.compiler.inference.paths import groups, routes
+from agent.compiler.inference.resources import Finder
+from agent.compiler.inference.response import Responses
+from agent.compiler.inference.security import Security
 from agent.compiler.ir import Action, Api, Body, Operation, Parameter, Place, Plan, Resource, Verdict
-from agent.compiler.normalise import Normalised, normalise
-from agent.compiler.sample import Sampler
-from agent.compiler.source import read
-from agent.compiler.validation import Validator
+from agent.compiler.reading.normalise import Normalised, normalise
+from agent.compiler.reading.source import read
+from agent.compiler.rules.case import Outcome, hooked, resources_of
+from agent.compiler.rules.planner import Planner
+from agent.compiler.schemas.document import Document, RawContent, RawOperation, RawParameter
+from agent.compiler.schemas.sample import Sampler
+from agent.compiler.schemas.validation import Validator
+from agent.compiler.schemas.views import Schemas
 from agent.errors import SpecRejected
 from agent.settings import CompilerSettings
 from contracts.status import Diagnostic

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.compiler.diagnostics import child
-from agent.compiler.infer_schema import Schemas, View
-from agent.compiler.patterns import compile_pattern
-from agent.compiler.validation import Validator
+from agent.compiler.schemas.patterns import compile_pattern
+from agent.compiler.schemas.validation import Validator
+from agent.compiler.schemas.views import Schemas, View
 
 Json = Any
 

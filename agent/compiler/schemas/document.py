@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from agent.compiler.diagnostics import child
-from agent.compiler.grammar import METHODS
-from agent.compiler.normalise_references import resolve
+from agent.compiler.reading.grammar import METHODS
+from agent.compiler.reading.references import resolve
 
 Json = Any
 

@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from agent.compiler import grammar
 from agent.compiler.diagnostics import child, shown
-from agent.compiler.normalise_log import Log
-from agent.compiler.normalise_references import decode_pointer
+from agent.compiler.reading import grammar
+from agent.compiler.reading.log import Log
+from agent.compiler.reading.references import decode_pointer
 
 Json = Any
 _COMPONENT_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from agent.compiler.infer_document import RawOperation
-from agent.compiler.infer_model import Model
-from agent.compiler.infer_paths import Route
-from agent.compiler.infer_resources import Request
-from agent.compiler.infer_response import Answer
+from agent.compiler.inference.model import Model
+from agent.compiler.inference.paths import Route
+from agent.compiler.inference.resources import Request
+from agent.compiler.inference.response import Answer
 from agent.compiler.ir import (
     PathKey,
     Plan,
@@ -16,6 +15,7 @@ from agent.compiler.ir import (
     Verdict,
     Wrapper,
 )
+from agent.compiler.schemas.document import RawOperation
 
 _CONFIDENCE = ("high", "medium", "low")
 
