@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 from agent.compiler.diagnostics import child, limit, shown
+from agent.compiler.patterns import compile_pattern, has_large_repeat
 from agent.compiler.reading import grammar
 from agent.compiler.reading.references import decode_pointer, encode_pointer, resolve
 from agent.compiler.reading.walk import DROP, Walk
-from agent.compiler.schemas.patterns import compile_pattern, has_large_repeat
 
 Json = Any
 

@@ -113,9 +113,13 @@ def _pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     tree = dict(pairs)
     if len(tree) == len(pairs):
         return tree
-    seen: set[str] = set()
     twice = _Twice(tree)
-    twice.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            twice.key = key
+            break
+        seen.add(key)
     return twice
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.compiler.diagnostics import child
-from agent.compiler.schemas.patterns import compile_pattern
+from agent.compiler.patterns import compile_pattern
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas, View
 

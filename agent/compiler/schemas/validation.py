@@ -15,7 +15,7 @@ from uuid import UUID
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from agent.compiler.schemas import patterns
+from agent.compiler import patterns
 from agent.compiler.schemas.document import Document
 
 Json = Any
