@@ -26,7 +26,9 @@ from agent.gates.suite import GATES
 from agent.journal.port import Journal
 from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
+from agent.pipeline.attempt import Means
 from agent.pipeline.engine import Engine
+from agent.pipeline.toolchain import OwnCompiler, OwnSuite
 from agent.runtime.supervisor import Supervisor
 from agent.sandbox.local import LocalSandbox, hide_from_children
 from agent.services.embedded import EmbeddedPostgres
@@ -188,10 +190,11 @@ async def _agent(settings: Settings) -> AsyncIterator[tuple[Supervisor, int]]:
         store = journal(settings)
         stack.push_async_callback(store.close)
         await store.open()
-        engine = Engine(
+        means = Means(
             sandbox=tools.sandbox, databases=tools.databases, artifacts=tools.artifacts, clock=SystemClock(), settings=settings,
-            metrics=metrics, tracer=tracing.tracer,
+            metrics=metrics, tracer=tracing.tracer, compiler=OwnCompiler(settings.compiler), suite=OwnSuite(),
         )  # fmt: skip
+        engine = Engine(means)
         steps = [(step.phase.name.lower(), step.name) for step in engine.steps]
         start_at_zero(metrics, gates=[gate.name for gate in GATES], steps=steps)
         supervisor = Supervisor(

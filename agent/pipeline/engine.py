@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from opentelemetry.trace import Tracer
 
 from agent import __version__
-from agent.artifacts.port import Artifacts
-from agent.clock import Clock
 from agent.errors import PermanentError, SpecRejected
 from agent.journal.port import Checkpoint, Ending, Event
 from agent.pipeline import analyse, deliver, develop, verify
-from agent.pipeline.attempt import Attempt, Compiler, Means, Suite
+from agent.pipeline.attempt import Attempt, Means
 from agent.pipeline.budget import spend
 from agent.pipeline.phase import (
     PHASES,
@@ -30,11 +27,6 @@ from agent.pipeline.phase import (
     stages,
 )
 from agent.pipeline.port import Ledger, Outcome
-from agent.pipeline.toolchain import OwnCompiler, OwnSuite
-from agent.sandbox.port import Sandbox
-from agent.services.port import Databases
-from agent.settings import Settings
-from agent.telemetry.metrics import Metrics
 from contracts.envelope import TASK_STATUS
 from contracts.status import A2A_STATE, ErrorReport, Phase, Status, StepReport, TaskStatus
 from contracts.tasks import Kind
@@ -45,14 +37,9 @@ log = structlog.get_logger()
 class Engine:
     """Turns a claimed request into a delivered service. One engine serves all attempts of a process."""
 
-    def __init__(
-        self, *, sandbox: Sandbox, databases: Databases, artifacts: Artifacts, clock: Clock, settings: Settings,
-        metrics: Metrics, tracer: Tracer, compiler: Compiler | None = None, suite: Suite | None = None,
-    ) -> None:  # fmt: skip
-        self._means = Means(
-            sandbox, databases, artifacts, clock, settings, metrics, tracer,
-            compiler or OwnCompiler(settings.compiler), suite or OwnSuite(),
-        )  # fmt: skip
+    def __init__(self, means: Means) -> None:
+        settings = means.settings
+        self._means = means
         self._floor = verify.Floor()
         self.steps: Sequence[Step] = (
             *analyse.steps(settings),

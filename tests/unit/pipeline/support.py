@@ -18,7 +18,7 @@ from agent.fileset import File, FileSet
 from agent.gates.gate import Gate, Subject, Tools
 from agent.journal.memory import MemoryJournal
 from agent.journal.port import Checkpoint, Claim, Ending, Event, Finish, NewAnswer, NewTask, Origin, OutboxRow
-from agent.pipeline.attempt import Made
+from agent.pipeline.attempt import Made, Means
 from agent.pipeline.engine import Engine
 from agent.pipeline.port import Outcome
 from agent.sandbox.port import Leash, Sandbox
@@ -228,10 +228,11 @@ class Bench:
 
     @property
     def engine(self) -> Engine:
-        return Engine(
+        means = Means(
             sandbox=cast(Sandbox, self.sandbox), databases=cast(Databases, None), artifacts=self.artifacts, clock=self.clock,
             settings=self.settings, metrics=Metrics(), tracer=NoOpTracer(), compiler=self.compiler, suite=self.suite,
         )  # fmt: skip
+        return Engine(means)
 
     async def accept(self, key: str = "1", *, attributes: Mapping[str, str] | None = None, **request: Any) -> str:
         """Store a request; its task id."""

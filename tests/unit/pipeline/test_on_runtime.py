@@ -13,6 +13,7 @@ from agent.artifacts.memory import MemoryArtifacts
 from agent.context.manager import ContextManager
 from agent.gates.gate import Gate, Subject, Tools
 from agent.journal.port import State
+from agent.pipeline.attempt import Means
 from agent.pipeline.engine import Engine
 from agent.sandbox.port import Sandbox
 from agent.services.port import Databases
@@ -56,10 +57,11 @@ def harness_with(tmp_path: Path) -> Start:
         settings = Settings(workspace=tmp_path / "workspace", context=ContextSettings(timeout_s=context_timeout_s))
         harness = Harness(tmp_path / "attempts")
         artifacts: MemoryArtifacts = harness.artifacts
-        harness.work = Engine(
+        means = Means(
             sandbox=cast(Sandbox, FolderSandbox(tmp_path / "sandbox")), databases=cast(Databases, None), artifacts=artifacts,
             clock=harness.clock, settings=settings, metrics=Metrics(), tracer=NoOpTracer(), compiler=FakeCompiler(), suite=suite,
         )  # fmt: skip
+        harness.work = Engine(means)
         harness.supervisor = harness._make()
         return harness
 
