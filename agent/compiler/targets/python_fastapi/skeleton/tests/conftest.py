@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import jwt
 import pytest
 from alembic import command
 from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
+from app.auth import new_key_pair, sign, variable
 from app.contract import Contract
 from app.database import Database
 from app.dev import credentials
@@ -103,9 +105,22 @@ async def client(service_dsn: str) -> AsyncIterator[Client]:
     """Speaks to this service, in this process."""
     service = load_service()
     minted = credentials(Contract(decode(service.document)))
+    keys = resign(minted)
     app = create_app(settings_for(service_dsn), service, minted["environment"])
-    async with Client(app, service.base_path, minted["schemes"]) as client:
+    async with Client(app, service.base_path, minted["schemes"], keys) as client:
         yield client
+
+
+def resign(minted: Json) -> dict[str, str]:
+    """Sign the tokens with keys that the tests hold, so that they can forge others; private keys by scheme."""
+    keys: dict[str, str] = {}
+    for name, scheme in minted["schemes"].items():
+        kind, _, token = scheme["headers"].get("Authorization", "").partition(" ")
+        if kind == "Bearer":
+            keys[name], minted["environment"][f"{variable(name)}_PUBLIC_KEY"] = new_key_pair()
+            claims = jwt.decode(token, options={"verify_signature": False})
+            scheme["headers"]["Authorization"] = f"Bearer {sign(keys[name], claims)}"
+    return keys
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@ import json
 import re
 import secrets
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from app.contract import read_only_names, resolve
 from app.main import ROOT, load_service
 from tests.harness import Client, at
 
@@ -23,6 +25,101 @@ NOWHERE = {"integer": "2147483600", "uuid": "00000000-0000-4000-8000-0123456789a
 def name_of(operation: Json) -> str:
     """The id of a test."""
     return "none" if operation is None else re.sub(r"[^A-Za-z0-9_-]", "-", operation["id"])[:60]
+
+
+def keys_of(operation: Json, role: str) -> list[Json]:
+    """Parameters of the path that pick a row: an "ancestor", or the "key" of the row itself."""
+    return [key for key in operation["path_keys"] if key["role"] == role]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A row that a creator made: what was sent for it, and what the answer showed."""
+
+    creator: Json
+    path: dict[str, str]
+    sent: Json
+    shown: dict[str, Json]
+
+    @property
+    def plain(self) -> dict[str, Json]:
+        """Properties that must come back as they were sent: scalars of the row itself, but no times of day."""
+        resource = RESOURCES[self.creator["resource"]]
+        names = resource["fields"].keys() - ({resource["key"]} if resource["key_generated"] else set())
+        return {
+            name: value
+            for name, value in (self.sent.items() if isinstance(self.sent, dict) else ())
+            if name in names and name in self.shown and not isinstance(value, dict | list)
+            if not (isinstance(value, str) and re.match(r"[0-9-]{10}T", value))
+        }
+
+    @property
+    def required(self) -> list[str]:
+        """Properties without which the document takes no body."""
+        item = DOCUMENT["paths"][self.creator["path"].removeprefix(load_service().base_path)]
+        content = resolve(DOCUMENT, item[self.creator["method"].lower()]["requestBody"])["content"]
+        schema = content[self.creator["sample"]["media_type"]].get("schema", {})
+        return sorted(required_names(schema) & set(self.sent)) if isinstance(self.sent, dict) else []
+
+    @property
+    def reader(self) -> Json | None:
+        """The operation that shows the row at its own address."""
+        for operation in OPERATIONS:
+            same = operation["action"] == "get" and operation["resource"] == self.creator["resource"]
+            keys = keys_of(operation, "key")
+            above = {key["parameter"] for key in keys_of(operation, "ancestor")}
+            if same and keys and above <= set(self.path) and all(key["property"] in self.shown for key in keys):
+                return operation
+        return None
+
+
+def required_names(schema: Json) -> set[str]:
+    """What a request must hold by a schema and the parts of its `allOf`, without what is read only."""
+    schema = resolve(DOCUMENT, schema)
+    parts = (required_names(part) for part in schema.get("allOf", ()))
+    return {*schema.get("required", ()), *(name for part in parts for name in part)} - read_only_names(schema, DOCUMENT)
+
+
+def is_reachable(operation: Json, *, with_key: bool = False) -> bool:
+    """Whether the samples lead to an operation: every row above it, and with `with_key` its own, can be made."""
+    above: set[str] = set()
+    for key in operation["path_keys"]:
+        if key["role"] == "key" and not with_key:
+            continue
+        if not any(
+            maker["action"] == "create"
+            and maker["resource"] == key["resource"]
+            and maker["sample"] is not None
+            and {ancestor["parameter"] for ancestor in maker["path_keys"]} <= above
+            for maker in OPERATIONS
+        ):
+            return False
+        above.add(key["parameter"])
+    return True
+
+
+def unique_names(operation: Json) -> set[str]:
+    """Properties of an operation's sample that no two rows may share, as far as new values can be made for them."""
+    resource, body = RESOURCES[operation["resource"]], operation["sample"]["body"]
+    names = {name for name, column in resource["fields"].items() if column in resource["unique_columns"]}
+    names -= {resource["key"]} if resource["key_generated"] else set()
+    return {name for name in names if isinstance(body, dict) and name in body and fresh_value(body[name]) != body[name]}
+
+
+def unknown_path(operation: Json) -> dict[str, str] | None:
+    """A path to a row that nobody made; None if some key has a form that we cannot invent."""
+    values = {
+        p["name"]: text(p["sample"]) for p in operation["parameters"] if p["in"] == "path" and p["sample"] is not None
+    }
+    for key in operation["path_keys"]:
+        found = values.get(key["parameter"], "")
+        if re.fullmatch(r"-?[0-9]+", found):
+            values[key["parameter"]] = "9" if found == "9" else NOWHERE["integer"]
+        elif re.fullmatch(r"[0-9a-fA-F-]{36}", found):
+            values[key["parameter"]] = NOWHERE["uuid"]
+        else:
+            return None
+    return values
 
 
 class Walker:
@@ -44,10 +141,25 @@ class Walker:
         needs_body = operation["action"] in ("create", "replace", "patch", "upsert")
         return not needs_body or operation["sample"] is not None
 
-    async def answers(self, operation: Json) -> bool:
-        """Whether an operation that the samples do not lead to at least refuses with a status of its own."""
-        answered = await self.send(operation, body=self.sample(operation))
-        return answered.status_code < 500
+    async def made(self, creator: Json) -> Made:
+        """A new row by a creator that `is_reachable`."""
+        path = await self._path(creator, with_key=False)
+        assert path is not None
+        sent = await self.tied(creator, self.fresh(creator), path)
+        answered = await self.send(creator, path=path, body=sent)
+        assert answered.status_code == creator["success"], answered.text
+        resource = RESOURCES[creator["resource"]]
+        shown = found_in(answered.json(), resource["key"]) if answered.content else None
+        return Made(creator, path, sent, shown or {})
+
+    async def read(self, made: Made) -> Json:
+        """The row again, at its own address."""
+        reader = made.reader
+        assert reader is not None
+        path = made.path | {k["parameter"]: text(made.shown[k["property"]]) for k in keys_of(reader, "key")}
+        answered = await self.send(reader, path=path)
+        assert answered.status_code == reader["success"], answered.text
+        return found_in(answered.json(), RESOURCES[reader["resource"]]["key"])
 
     async def _path(self, operation: Json, *, with_key: bool) -> dict[str, str] | None:
         values = {
@@ -129,23 +241,6 @@ class Walker:
             if made is not None:
                 body[resource["key"]] = made[resource["key"]]
 
-    def unknown(self, operation: Json) -> dict[str, str] | None:
-        """A path to a row that nobody made; None if some key has a form that we cannot invent."""
-        values = {
-            p["name"]: text(p["sample"])
-            for p in operation["parameters"]
-            if p["in"] == "path" and p["sample"] is not None
-        }
-        for key in operation["path_keys"]:
-            found = values.get(key["parameter"], "")
-            if re.fullmatch(r"-?[0-9]+", found):
-                values[key["parameter"]] = "9" if len(found) == 1 and found == "9" else NOWHERE["integer"]
-            elif re.fullmatch(r"[0-9a-fA-F-]{36}", found):
-                values[key["parameter"]] = NOWHERE["uuid"]
-            else:
-                return None
-        return values
-
     def credential(self, operation: Json) -> Json:
         """What lets a caller in, as httpx takes it."""
         carried: Json = {"headers": {}, "params": {}}
@@ -202,6 +297,8 @@ def renew(body: Json, names: set[str]) -> Json:
         return [renew(part, names) for part in body]
     if not isinstance(body, dict):
         return body
+    if not names & body.keys():  # the entity stands inside
+        return {name: renew(value, names) if isinstance(value, dict) else value for name, value in body.items()}
     return {name: fresh_value(value) if name in names else value for name, value in body.items()}
 
 
@@ -211,12 +308,10 @@ def fresh_value(value: Json) -> Json:
         return str(uuid.uuid4())
     if isinstance(value, str) and "@" in value:
         return f"{secrets.token_hex(5)}@example.com"
-    if isinstance(value, str) and value.isalnum():
-        return (
-            (value + secrets.token_hex(8))[: max(len(value), 8)]
-            if len(value) < 8
-            else secrets.token_hex(16)[: len(value)]
-        )
+    if isinstance(value, str) and value.isalnum() and len(value) >= 12:
+        return secrets.token_hex(16)[: len(value)]
+    if isinstance(value, str) and re.fullmatch(r"[\w -]+", value):
+        return f"{value[:8]}{secrets.token_hex(4)}"
     return value
 
 
