@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 
 from agent.journal.wakeups import Wakeups
 
@@ -12,13 +13,18 @@ async def wakes(waiting: "asyncio.Future[None]") -> bool:
     return bool(done)
 
 
+async def assert_returns(waiting: Awaitable[None]) -> None:
+    """It returns in this task, long before its own 60 seconds; TimeoutError if it sleeps on."""
+    await asyncio.wait_for(waiting, 5)
+
+
 async def test_change_between_look_and_wait_returns_at_once() -> None:
     """The classic lost wake-up."""
     wakeups = Wakeups()
     wakeups.note()
     wakeups.bump()
 
-    await asyncio.wait_for(wakeups.wait(60), 5)
+    await assert_returns(wakeups.wait(60))
 
 
 async def test_one_change_wakes_once() -> None:
@@ -83,7 +89,7 @@ async def test_watcher_that_only_waits_keeps_a_note_of_its_own() -> None:
     wakeups.bump()
     await asyncio.wait_for(seen.acquire(), 5)
 
-    await asyncio.wait_for(wakeups.wait(60), 5)
+    await assert_returns(wakeups.wait(60))
     watcher.cancel()
 
 
@@ -96,7 +102,7 @@ async def test_change_from_another_thread_wakes() -> None:
 
     threading.Thread(target=wakeups.bump).start()
 
-    await asyncio.wait_for(waiting, 5)
+    await assert_returns(waiting)
 
 
 async def test_closed_loop_is_forgotten() -> None:

@@ -78,9 +78,10 @@ async def test_owner_may_create_test_databases(server: PostgreSQL) -> None:
     """A delivered service's tests make databases of their own (SERVICE_TEST_DATABASE_URL)."""
     connection = await asyncpg.connect((await server.database()).dsn)
 
-    await connection.execute('CREATE DATABASE "tests of a service"')
-
-    await connection.close()
+    try:
+        assert await connection.execute('CREATE DATABASE "tests of a service"') == "CREATE DATABASE"
+    finally:
+        await connection.close()
 
 
 async def test_external_server_is_left_as_it_was(postgres_server: PostgresServer) -> None:
@@ -143,6 +144,8 @@ async def test_embedded_server_takes_another_port_when_one_is_taken(
 
         async with EmbeddedPostgres(sandbox, PostgresSettings()).server(leash=Leash()) as server:
             await server.database()
+
+    assert next(ports, None) is None, "the second port was never asked for"
 
 
 async def test_embedded_server_works_from_a_closed_folder(
