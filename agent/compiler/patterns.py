@@ -5,12 +5,13 @@ characters. Only patterns without a repetition inside a long repetition are ever
 """
 
 import re
-
-# Undocumented, but the standard library's only way to look inside a pattern (3.11 to 3.13: same names).
-import re._constants as sre  # type: ignore[import-not-found]
-import re._parser as parser  # type: ignore[import-not-found]
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
+
+# Undocumented and untyped, but the standard library's only way to look inside a pattern (3.11 to 3.13: same names).
+sre: Any = import_module("re._constants")
+parser: Any = import_module("re._parser")
 
 _PROPERTY = re.compile(r"\\p\{(\w+)\}|\\p(L|N)")
 _NAMED = re.compile(r"\(\?<(?=[A-Za-z])")

@@ -5,13 +5,11 @@ Deterministic. What cannot be verified is not given out: None.
 
 import copy
 import math
-import re._constants as sre  # type: ignore[import-not-found]
-import re._parser as parser  # type: ignore[import-not-found]
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.compiler.diagnostics import child
-from agent.compiler.patterns import compile_pattern
+from agent.compiler.patterns import compile_pattern, parser, sre
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas, View
 

@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.compiler.inference.errors import fill
-from agent.compiler.ir import Action, ColumnType, FilterOperator, Generated, Meta, PagingStyle, Verdict
+from agent.compiler.ir import (
+    Action,
+    ColumnType,
+    FilterOperator,
+    Generated,
+    Meta,
+    Operation,
+    Paging,
+    PagingStyle,
+    Verdict,
+)
 from agent.compiler.reading.source import read
 from agent.compiler.report import make_report
 from agent.compiler.schemas.document import Document
@@ -23,6 +33,13 @@ from tests.unit.compiler.conftest import GOLDEN, GOOD, REF, ROOT, SHARED, answer
 Json = Any
 DEMO = ROOT / "agent" / "cli" / "demo.openapi.yaml"
 DOCUMENTS = [*sorted((GOLDEN / "positive").glob("*.yaml")), DEMO]
+
+
+def paging(listing: Operation) -> Paging:
+    """How a derived list is cut into pages."""
+    assert listing.plan is not None
+    assert listing.plan.paging is not None
+    return listing.plan.paging
 
 
 def verdicts(given_bytes: bytes) -> list[str]:
@@ -77,8 +94,8 @@ def test_the_demo_document_derives_all_but_its_action() -> None:
     assert hooked == ["returnRental"]
     assert len(found.operations) == 21
     assert [one.kind.value for one in found.security_schemes] == ["bearer", "api_key"]
-    assert operation(found, "listRentals").plan.paging.style is PagingStyle.PAGE  # type: ignore[union-attr]
-    assert operation(found, "listCustomers").plan.paging.style is PagingStyle.CURSOR  # type: ignore[union-attr]
+    assert paging(operation(found, "listRentals")).style is PagingStyle.PAGE
+    assert paging(operation(found, "listCustomers")).style is PagingStyle.CURSOR
 
 
 @pytest.mark.shared_specs
@@ -221,7 +238,8 @@ def test_query_parameters_become_filters_paging_and_order() -> None:
         ("maxPrice", "price", FilterOperator.AT_MOST, False),
         ("tag", "tags", FilterOperator.EQUALS, True),
     ]
-    assert (plan.paging.style, plan.paging.first_page, plan.paging.maximum_limit) == (PagingStyle.PAGE, 0, 50)  # type: ignore[union-attr]
+    paged = paging(operation(found, "listThings"))
+    assert (paged.style, paged.first_page, paged.maximum_limit) == (PagingStyle.PAGE, 0, 50)
     assert plan.sort is not None
     assert plan.sort.values == {"price": ("price", False), "-price": ("price", True)}
     assert plan.ignored == ("moon",)
