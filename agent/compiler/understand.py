@@ -23,6 +23,7 @@ from agent.compiler.ir import Action, Api, Body, Operation, Parameter, Place, Pl
 from agent.compiler.reading.normalise import Normalised, normalise
 from agent.compiler.reading.source import read
 from agent.compiler.rules.case import Outcome, hooked, resources_of
+from agent.compiler.rules.parts import Ground
 from agent.compiler.rules.planner import Planner
 from agent.compiler.schemas.document import Document, RawContent, RawOperation, RawParameter
 from agent.compiler.schemas.sample import Sampler
@@ -103,10 +104,10 @@ class _Understanding:
         finder.find()
         modeller = Modeller(self._schemas, self._validator, finder, found)
         modeller.build()
-        planner = Planner(
+        ground = Ground(
             self._document, self._schemas, responses, finder, modeller, found, grouped, self._security.problem
         )
-        return modeller, planner
+        return modeller, Planner(ground)
 
     # --- resources ---
 

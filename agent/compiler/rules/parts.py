@@ -1,7 +1,7 @@
 """What several rules need: where an operation works, what its success shows, which parameters have no effect."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.compiler.inference import vocabulary
 from agent.compiler.inference.model import Model, Shaped
@@ -35,29 +35,33 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """All that is known of one document when the rules begin."""
+
+    document: Document
+    schemas: Schemas
+    responses: Responses
+    finder: Finder
+    modeller: Modeller
+    routes: Mapping[str, Route]
+    groups: Mapping[GroupKey, Group]
+    security: Callable[[RawOperation], str | None]  # what stands against serving its security, if anything
+
+
 class Parts:
     """The document's parts, and the questions that rules ask about them."""
 
-    def __init__(
-        self,
-        document: Document,
-        schemas: Schemas,
-        responses: Responses,
-        finder: Finder,
-        modeller: Modeller,
-        routes: Mapping[str, Route],
-        groups: Mapping[GroupKey, Group],
-        security: Callable[[RawOperation], str | None],
-    ) -> None:
-        self._document = document
-        self._schemas = schemas
-        self._responses = responses
-        self._finder = finder
-        self._modeller = modeller
-        self._routes = routes
-        self._groups = groups
-        self._security = security
-        self._lists = Lists(schemas)
+    def __init__(self, ground: Ground) -> None:
+        self._document = ground.document
+        self._schemas = ground.schemas
+        self._responses = ground.responses
+        self._finder = ground.finder
+        self._modeller = ground.modeller
+        self._routes = ground.routes
+        self._groups = ground.groups
+        self._security = ground.security
+        self._lists = Lists(ground.schemas)
 
     def _locate(
         self, case: Case, model: Model, step: Step | None, steps: tuple[Step, ...] | None = None

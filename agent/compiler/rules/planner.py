@@ -4,15 +4,14 @@ A rule takes a `Case` and returns an `Outcome`, or None to let the next one look
 (a required field without a source, a form that responses do not allow) becomes the reason of a hook: never a fake 200.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.compiler.inference import vocabulary
 from agent.compiler.inference.model import Model
-from agent.compiler.inference.modeller import Modeller
-from agent.compiler.inference.paths import Group, GroupKey, Route
-from agent.compiler.inference.resources import Finder, Request, side_effect
-from agent.compiler.inference.response import Answer, Kind, Responses
+from agent.compiler.inference.paths import Group
+from agent.compiler.inference.resources import Request, side_effect
+from agent.compiler.inference.response import Answer, Kind
 from agent.compiler.ir import (
     Action,
     EnvelopeField,
@@ -22,28 +21,18 @@ from agent.compiler.ir import (
     Property,
 )
 from agent.compiler.rules.case import Case, Outcome, Rule, hooked, refused, replace_model
+from agent.compiler.rules.parts import Ground
 from agent.compiler.rules.reads import Reads
 from agent.compiler.rules.writes import Writes
-from agent.compiler.schemas.document import Document, RawOperation
-from agent.compiler.schemas.views import Schemas
+from agent.compiler.schemas.document import RawOperation
 from agent.compiler.words import fold, same_noun, words
 
 
 class Planner(Reads, Writes):
     """Applies the rules to the operations of one document."""
 
-    def __init__(
-        self,
-        document: Document,
-        schemas: Schemas,
-        responses: Responses,
-        finder: Finder,
-        modeller: Modeller,
-        routes: Mapping[str, Route],
-        groups: Mapping[GroupKey, Group],
-        security: Callable[[RawOperation], str | None],
-    ) -> None:
-        super().__init__(document, schemas, responses, finder, modeller, routes, groups, security)
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground)
         self._served: set[tuple[str, str]] = set()
         self.rules: tuple[Rule, ...] = (
             self._unsupported,
