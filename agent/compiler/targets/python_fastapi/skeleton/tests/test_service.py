@@ -15,7 +15,18 @@ from app.contract import Contract
 from app.main import load_service
 from tests.conftest import alembic, settings_for
 from tests.harness import Client, decode
-from tests.walker import MANIFEST, OPERATIONS, Walker, is_reachable, name_of, unique_names, unknown_path
+from tests.walker import (
+    MANIFEST,
+    OPERATIONS,
+    Walker,
+    creator_of,
+    is_reachable,
+    keys_of,
+    name_of,
+    text,
+    unique_names,
+    unknown_path,
+)
 
 Json = Any
 DERIVED = [operation for operation in OPERATIONS if operation["verdict"] in ("derived", "declared")]
@@ -25,6 +36,7 @@ CREATED = [operation for operation in SAMPLED if is_reachable(operation)]
 UNIQUE = [operation for operation in CREATED if unique_names(operation)]
 FOUND = [operation for operation in DERIVED if operation["path_keys"] and is_reachable(operation, with_key=True)]
 LISTED = [operation for operation in DERIVED if is_reachable(operation)]
+CHANGED = [operation for operation in FOUND if isinstance(operation["sample"], dict) and creator_of(operation)]
 UNKNOWABLE = [operation for operation in DERIVED if operation["path_keys"] and unknown_path(operation) is not None]
 
 
@@ -142,6 +154,24 @@ async def test_row_is_found_by_its_key(walker: Walker, operation: Json) -> None:
     answered = await walker.send(operation, body=body)
 
     assert answered.status_code == operation["success"], answered.text
+
+
+@only("patch", among=CHANGED)
+async def test_change_keeps_what_it_does_not_name(walker: Walker, operation: Json) -> None:
+    """PATCH is no PUT: one property is sent, every other one stays as it was."""
+    made = await walker.made(creator_of(operation))
+    before = await walker.read(made)
+    path = made.path | {k["parameter"]: text(made.shown[k["property"]]) for k in keys_of(operation, "key")}
+    for name in made.plain:
+        if name in operation["sample"]["body"]:
+            answered = await walker.send(operation, path=path, body={name: operation["sample"]["body"][name]})
+            assert answered.status_code == operation["success"], answered.text
+            after = await walker.read(made)
+
+            assert {n: after.get(n) for n in made.plain} == {
+                n: operation["sample"]["body"][n] if n == name else before.get(n) for n in made.plain
+            }
+            before = after
 
 
 @only("list", among=LISTED)

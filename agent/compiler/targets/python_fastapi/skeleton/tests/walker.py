@@ -98,6 +98,17 @@ def is_reachable(operation: Json, *, with_key: bool = False) -> bool:
     return True
 
 
+def creator_of(operation: Json) -> Json | None:
+    """What makes rows of an operation's resource at the same place, if the samples lead there."""
+    above = [key["parameter"] for key in keys_of(operation, "ancestor")]
+    for maker in OPERATIONS:
+        same = maker["action"] == "create" and maker["resource"] == operation["resource"]
+        same = same and above == [key["parameter"] for key in maker["path_keys"]]
+        if same and isinstance(maker["sample"] and maker["sample"]["body"], dict) and is_reachable(maker):
+            return maker
+    return None
+
+
 def unique_names(operation: Json) -> set[str]:
     """Properties of an operation's sample that no two rows may share, as far as new values can be made for them."""
     resource, body = RESOURCES[operation["resource"]], operation["sample"]["body"]
