@@ -198,3 +198,19 @@ KEYWORDS: dict[str, Callable[[Any], bool]] = {
     "dependentRequired": lambda value: isinstance(value, dict) and all(_texts(one) for one in value.values()),
     "discriminator": lambda value: isinstance(value, dict) and isinstance(value.get("propertyName"), str),
 }
+
+# Keywords that say something about a value and constrain none.
+ANNOTATIONS = frozenset(
+    {
+        "title",
+        "description",
+        "default",
+        "example",
+        "examples",
+        "readOnly",
+        "writeOnly",
+        "deprecated",
+        "externalDocs",
+        "xml",
+    }
+)

@@ -11,19 +11,6 @@ from agent.compiler.reading.walk import DROP, Walk
 
 Json = Any
 
-_ANNOTATIONS = {
-    "title",
-    "description",
-    "default",
-    "example",
-    "examples",
-    "readOnly",
-    "writeOnly",
-    "deprecated",
-    "externalDocs",
-    "xml",
-}
-
 
 class SchemaWalk(Walk):
     """What normalisation knows of schemas."""
@@ -183,7 +170,7 @@ class SchemaWalk(Walk):
             types = made["type"] if isinstance(made["type"], list) else [made["type"]]
             made["type"] = types if "null" in types else [*types, "null"]
             return made
-        outside = {key: made[key] for key in made if key in _ANNOTATIONS or key.startswith("x-")}
+        outside = {key: made[key] for key in made if key in grammar.ANNOTATIONS or key.startswith("x-")}
         inside = {key: one for key, one in made.items() if key not in outside}
         if not inside or "enum" in inside:
             return made

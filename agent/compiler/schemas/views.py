@@ -11,25 +11,12 @@ from urllib.parse import unquote
 
 from agent.compiler.diagnostics import child
 from agent.compiler.ir import ColumnType
+from agent.compiler.reading.grammar import ANNOTATIONS
 from agent.compiler.schemas.document import Document
 
 Json = Any
 
-_ANNOTATIONS = frozenset(
-    {
-        "title",
-        "description",
-        "default",
-        "example",
-        "examples",
-        "readOnly",
-        "writeOnly",
-        "deprecated",
-        "externalDocs",
-        "xml",
-        "$comment",
-    }
-)
+_ANNOTATIONS = ANNOTATIONS | {"$comment"}
 # Constraints that tie properties to one another: a partial change could break them.
 _CROSS = frozenset(
     {
