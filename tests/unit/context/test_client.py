@@ -93,3 +93,8 @@ def test_knowledge_survives_the_checkpoint() -> None:
     knowledge = client.parse_answer(answer(facts=[fact]))
 
     assert client.Knowledge.from_json(json.loads(json.dumps(knowledge.to_json()))) == knowledge
+
+
+def test_there_is_something_to_assume_for_every_facet() -> None:
+    """A facet without a default would fail the task of whoever is not answered."""
+    assert set(client.DEFAULTS) == set(Facet)
