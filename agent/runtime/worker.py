@@ -66,6 +66,7 @@ class Running:
     lease: Lease
     ledger: AttemptLedger
     started: float
+    claimed_at: float  # on the clock of leases, before the claim was sent
     earlier: tuple[asyncio.Task[None], ...] = ()  # attempts of the same task that still clean up after themselves
     task: asyncio.Task[None] | None = None
     reason: Stop | None = None
@@ -221,7 +222,7 @@ class Worker:
         earlier = tuple(
             other.task for other in self._running.values() if other.task and other.claim.task_id == claim.task_id
         )
-        running = Running(claim, lease, ledger, time.monotonic(), earlier)
+        running = Running(claim, lease, ledger, time.monotonic(), sent_at, earlier)
         self._running[claim.task_id, claim.fence] = running
         self.keeper.hold(running.lease)
         means.metrics.running.set(len(self._running))
@@ -234,10 +235,11 @@ class Worker:
         attempt_s = claim.attempt_deadline_s or self._means.settings.attempt_deadline_s
         return max(0.0, min(attempt_s, facts.total_s - facts.spent_s))
 
-    def _facts(self, claim: Claim) -> Facts:
+    def _facts(self, claim: Claim, run_s: float = 0.0) -> Facts:
+        # The journal's clock up to the claim, the monotonic one since: a worker whose wall clock is wrong bounds no less.
         return Facts(
             failures=max(1, claim.attempt - claim.crashes),
-            spent_s=(self._means.clock.now() - claim.first_started_at).total_seconds(),
+            spent_s=(claim.started_at - claim.first_started_at).total_seconds() + run_s,
             total_s=claim.total_deadline_s or self._means.settings.total_deadline_s,
         )
 
@@ -309,7 +311,7 @@ class Worker:
 
     def _verdict(self, running: Running, ended: Ended) -> Verdict:
         claim, settings = running.claim, self._means.settings
-        facts = self._facts(claim)
+        facts = self._facts(claim, self._means.clock.monotonic() - running.claimed_at)
         if ended.outcome is not None:
             # Finished before the interruption reached it: what is done is done (the journal has the last word).
             return Verdict(ended.outcome.ending)
@@ -379,7 +381,7 @@ class Worker:
         if not known:
             view = await ledger.patiently(lambda: self._means.journal.task(claim.task_id))
             known = view.progress if view is not None else {}
-        facts = self._facts(claim)
+        facts = self._facts(claim, self._means.clock.monotonic() - running.claimed_at)
         model = TaskStatus(
             agent=AGENT,
             status=status,
