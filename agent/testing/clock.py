@@ -1,9 +1,15 @@
-"""A clock that tests move."""
+"""Clocks that tests move."""
 
 import asyncio
 import heapq
 import itertools
+import mmap
+import os
+import struct
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent.clock import SystemClock
 
 
 class ManualClock:
@@ -36,3 +42,21 @@ class ManualClock:
             _, _, waiting = heapq.heappop(self._sleepers)
             if not waiting.done():
                 waiting.set_result(None)
+
+
+class SteppedClock(SystemClock):
+    """The real clock of a process whose wall time is wrong, by as many seconds as `step` wrote to a file."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._error_s = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=struct.unpack("d", self._error_s)[0])
+
+    @staticmethod
+    def step(path: Path, error_s: float) -> None:
+        """From now on the wall clock of whoever reads `path` is wrong by so much."""
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)  # never truncated: it may be mapped
+        os.pwrite(file, struct.pack("d", error_s), 0)
+        os.close(file)

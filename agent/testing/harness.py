@@ -25,7 +25,17 @@ from agent.testing.clock import ManualClock
 from agent.testing.work import ScriptedWork
 from contracts import topics
 from contracts.codec import Message, decode, encode, task_id
-from contracts.envelope import BY_WIRE_TYPE, CONTEXT_ANSWER, TASK_CANCEL, TASK_REQUESTED, Envelope
+from contracts.envelope import (
+    BY_WIRE_TYPE,
+    CONTEXT_ANSWER,
+    DEAD_LETTER_DISCARD,
+    DEAD_LETTER_REPLAY,
+    TASK_CANCEL,
+    TASK_REPRIORITISE,
+    TASK_REQUESTED,
+    Envelope,
+    MessageType,
+)
 
 SOURCE = "/tests/sender"
 LIMIT_S = 10.0  # real seconds that any wait of a test may take
@@ -59,15 +69,32 @@ def request(service: str = "ok", *, identity: str | None = None, expirytime: Any
 
 def cancel(about: str, *, identity: str | None = None) -> Outgoing:
     """A `task.cancel`."""
-    envelope = Envelope(id=identity or uuid4().hex, source=SOURCE, type=TASK_CANCEL.wire)
-    encoded = encode(TASK_CANCEL, envelope, {"task_id": about, "reason": "changed my mind"}, key=about)
-    return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
+    return _message(TASK_CANCEL, {"task_id": about, "reason": "changed my mind"}, about, identity)
+
+
+def reprioritise(about: str, priority: int, *, identity: str | None = None) -> Outgoing:
+    """A `task.reprioritise`."""
+    return _message(TASK_REPRIORITISE, {"task_id": about, "priority": priority}, about, identity)
+
+
+def replay(letter: str, *, identity: str | None = None) -> Outgoing:
+    """A `dead_letter.replay`."""
+    return _message(DEAD_LETTER_REPLAY, {"dead_letter_id": letter}, letter, identity)
+
+
+def discard(letter: str, *, identity: str | None = None) -> Outgoing:
+    """A `dead_letter.discard`."""
+    return _message(DEAD_LETTER_DISCARD, {"dead_letter_id": letter}, letter, identity)
 
 
 def answer(query_id: str) -> Outgoing:
     """A `context.answer`."""
-    envelope = Envelope(id=uuid4().hex, source=SOURCE, type=CONTEXT_ANSWER.wire)
-    encoded = encode(CONTEXT_ANSWER, envelope, {"query_id": query_id, "status": "unknown"}, key=query_id)
+    return _message(CONTEXT_ANSWER, {"query_id": query_id, "status": "unknown"}, query_id, None)
+
+
+def _message(message_type: MessageType, data: Mapping[str, Any], key: str, identity: str | None) -> Outgoing:
+    envelope = Envelope(id=identity or uuid4().hex, source=SOURCE, type=message_type.wire)
+    encoded = encode(message_type, envelope, data, key=key)
     return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
 
 

@@ -45,7 +45,7 @@ node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
 listeners=CONTROLLER://127.0.0.1:{controller},PLAINTEXT://127.0.0.1:{plain}{secure_listeners}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain}{secure_listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}{secure_listeners}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs={folder}/data
@@ -122,13 +122,17 @@ class LocalKafka:
         partitions: int = 6,
         secure: bool = False,
         auto_create: bool = True,
+        advertised: int | None = None,
         cache: Path | None = None,
         progress: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`partitions` of topics that are made on demand. `secure` adds SSL and SASL_SSL listeners (`secure` below)."""
+        """`partitions` of topics that are made on demand. `secure` adds SSL and SASL_SSL listeners (`secure` below).
+
+        `advertised`: the port that clients are sent to, of a proxy in front of the broker."""
         self._partitions = partitions
         self._with_security = secure
         self._auto_create = auto_create
+        self._advertised = advertised
         self._cache = cache or cache_folder()
         self._progress = progress
         self._sandbox = LocalSandbox(
@@ -226,6 +230,7 @@ class LocalKafka:
         password = secrets.token_hex(16)
         text = PROPERTIES.format(
             plain=plain,
+            advertised=self._advertised or plain,
             controller=controller,
             folder=folder,
             partitions=self._partitions,

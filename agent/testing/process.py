@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -24,7 +24,7 @@ from agent.artifacts.folder import FolderArtifacts
 from agent.artifacts.port import Artifacts
 from agent.artifacts.postgres import PostgresArtifacts
 from agent.bus.kafka import KafkaBus
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.journal.port import Journal
 from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
@@ -35,10 +35,25 @@ from agent.telemetry import logs
 from agent.telemetry.http import HttpServer
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.tracing import Tracing
+from agent.testing.clock import SteppedClock
 from agent.testing.work import STEPS, ScriptedWork
 
 SCRIPTED = (sys.executable, "-m", "agent.testing.process")
 READY_S = 30.0
+
+
+class ChildProcess(Protocol):
+    """What we need of asyncio.subprocess.Process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def send_signal(self, signal: int) -> None: ...
+
+    async def wait(self) -> int: ...
 
 
 class AgentProcess:
@@ -69,17 +84,19 @@ class AgentProcess:
             "BACKWRIGHT_TELEMETRY__LOG_LEVEL": "info",
             **(environment or {}),
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
         self.port = 0
 
     async def start(self, **environment: str) -> None:
         """Start it; returns at once. `environment` counts for this start only."""
         self.workspace.mkdir(parents=True, exist_ok=True)
+        self._started_at = self.log.stat().st_size if self.log.exists() else 0
+        self._process = await self._spawn({**os.environ, "PYTHONPATH": _root(), **self._environment, **environment})
+
+    async def _spawn(self, environment: Mapping[str, str]) -> ChildProcess:
         with self.log.open("ab") as log:
-            self._started_at = log.tell()
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": _root(), **self._environment, **environment},
+            return await asyncio.create_subprocess_exec(
+                *self._argv, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, start_new_session=True, env=environment
             )  # fmt: skip
 
     @property
@@ -194,7 +211,7 @@ def _stores(settings: Settings) -> tuple[Journal, Artifacts]:
     return journal, FolderArtifacts(settings.workspace / "artifacts")
 
 
-async def serve(settings: Settings, *, steps: Sequence[str], step_s: float, effects: Path) -> None:
+async def serve(settings: Settings, *, steps: Sequence[str], step_s: float, effects: Path, clock: Clock) -> None:
     """Run the scripted agent until SIGTERM. The journal, bus and artefacts are those of production."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -205,7 +222,7 @@ async def serve(settings: Settings, *, steps: Sequence[str], step_s: float, effe
     supervisor = Supervisor(
         bus=KafkaBus(settings.kafka), group=settings.kafka.group_id, journal=journal, artifacts=artifacts,
         work=ScriptedWork(steps, step_s=step_s, effects_file=effects, sandbox=sandbox, checked=False), settings=settings.worker,
-        source=settings.source, folder=settings.workspace / "attempts", clock=SystemClock(), metrics=metrics, tracer=tracing.tracer,
+        source=settings.source, folder=settings.workspace / "attempts", clock=clock, metrics=metrics, tracer=tracing.tracer,
     )  # fmt: skip
     http = HttpServer(settings.http, metrics.registry, live=supervisor.live, ready=supervisor.ready)
     try:
@@ -222,14 +239,16 @@ def _die_with_the_tests() -> None:
 
 
 def main() -> int:
-    """Settings come from the environment, as everywhere; the script from three variables of its own."""
+    """Settings come from the environment, as everywhere; the script from variables of its own."""
     _die_with_the_tests()
     settings = Settings()
     logs.configure(settings.telemetry)
     steps = tuple(os.environ.get("SCRIPT_STEPS", ",".join(STEPS)).split(","))
     step_s = float(os.environ.get("SCRIPT_STEP_S", "0.2"))
     effects = Path(os.environ.get("SCRIPT_EFFECTS", settings.workspace / "effects.txt"))
-    asyncio.run(serve(settings, steps=steps, step_s=step_s, effects=effects))
+    stepped = os.environ.get("SCRIPT_CLOCK")  # a file of SteppedClock
+    clock = SteppedClock(Path(stepped)) if stepped else SystemClock()
+    asyncio.run(serve(settings, steps=steps, step_s=step_s, effects=effects, clock=clock))
     return 0
 
 

@@ -3,7 +3,8 @@
 `ok` runs its steps · `slow` takes STEP_S for each · `flaky` fails twice, then succeeds · `broken` always fails ·
 `refused` can never succeed · `rejected` has a bad document · `gate` fails a gate · `poison` kills its process ·
 `hang` never ends · `deaf` blocks the event loop for a while · `huge` publishes an event that no broker takes ·
-`asks` waits for a context answer · `child` starts a child process that would outlive it.
+`asks` waits for a context answer · `child` starts a child process that would outlive it · `mended` can succeed only
+when it is replayed.
 """
 
 import asyncio
@@ -130,6 +131,10 @@ class ScriptedWork:
     async def _refused(self, ledger: Ledger) -> None:
         raise PermanentError("this cannot be done")
 
+    async def _mended(self, ledger: Ledger) -> None:
+        if not ledger.claim.epoch:
+            raise PermanentError("this can be done after a replay only")
+
     async def _rejected(self, ledger: Ledger) -> None:
         fault = Diagnostic(pointer="/paths", code="test.fault", severity="error", message="bad", remedy="mend it")
         raise SpecRejected([fault])
@@ -158,6 +163,7 @@ _BEHAVIOURS: Mapping[str, Callable[[ScriptedWork, Ledger], Awaitable[None]]] = {
     "flaky": ScriptedWork._flaky,
     "broken": ScriptedWork._broken,
     "refused": ScriptedWork._refused,
+    "mended": ScriptedWork._mended,
     "rejected": ScriptedWork._rejected,
     "poison": ScriptedWork._poison,
     "hang": ScriptedWork._hang,

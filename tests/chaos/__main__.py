@@ -1,5 +1,5 @@
 """`make chaos`: the storm on Apache Kafka and PostgreSQL, with three agents. Options: CHAOS_TASKS, CHAOS_SEED,
-CHAOS_MINUTES, CHAOS_FAULT_EVERY_S (of agents), CHAOS_BROKER_FAULTS (0: the broker is left alone), CHAOS_KEEP (a folder for logs and effects)."""
+CHAOS_MINUTES, CHAOS_FAULT_EVERY_S (of agents), CHAOS_CUT_EVERY_S (of connections), CHAOS_BROKER_FAULTS (0: the broker is left alone), CHAOS_KEEP (a folder for logs and effects)."""
 
 import asyncio
 import json
@@ -15,6 +15,7 @@ from rich.table import Table
 from agent.settings import KafkaSettings
 from agent.testing.kafka import LocalKafka
 from tests.chaos.history import History
+from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Ground, large
 from tests.chaos.storm import Options, Progress, Storm, Totals, conclude
 
@@ -28,23 +29,30 @@ def options() -> Options:
         tasks=int(env.get("CHAOS_TASKS") or 10_000),
         seed=int(env.get("CHAOS_SEED") or 1),
         minutes=float(env.get("CHAOS_MINUTES") or 12),
-        agent_fault_every_s=float(env.get("CHAOS_FAULT_EVERY_S") or 4),
+        agent_fault_every_s=float(env.get("CHAOS_FAULT_EVERY_S") or 3),
+        network_fault_every_s=float(env.get("CHAOS_CUT_EVERY_S") or 1),
         broker_faults=env.get("CHAOS_BROKER_FAULTS", "1") != "0",
     )
 
 
 async def blow(asked: Options, folder: Path, console: Console) -> Totals:
     """Set the stack up, run the storm, check."""
-    broker = LocalKafka(auto_create=False, progress=lambda line: console.print(line, style="dim"))
     with Ground() as ground:
-        totals, history = await _storm(asked, folder, broker, console)
+        async with Proxy() as proxy:
+            broker = LocalKafka(
+                auto_create=False, advertised=proxy.port, progress=lambda line: console.print(line, style="dim")
+            )
+            totals, history = await _storm(asked, folder, broker, proxy, console)
         return conclude(totals, history, await ground.left())
 
 
-async def _storm(asked: Options, folder: Path, broker: LocalKafka, console: Console) -> tuple[Totals, History]:
+async def _storm(
+    asked: Options, folder: Path, broker: LocalKafka, proxy: Proxy, console: Console
+) -> tuple[Totals, History]:
     async with broker as servers:
-        kafka = KafkaSettings.model_validate({"bootstrap_servers": servers, "request_timeout_ms": 10_000})
-        async with large(kafka, broker, folder) as stack:
+        proxy.target = int(servers.rpartition(":")[2])
+        given = {"bootstrap_servers": f"127.0.0.1:{proxy.port}", "request_timeout_ms": 10_000}
+        async with large(KafkaSettings.model_validate(given), broker, folder, broker_proxy=proxy) as stack:
             with Live(console=console, refresh_per_second=2, transient=True) as live:
 
                 def show(progress: Progress) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from contracts.codec import task_id
-from tests.chaos.history import CONTROL, DEAD_LETTERS, DELIVERIES, TASKS, TERMINAL, History
+from tests.chaos.history import CONTROL, DEAD_LETTERS, DELIVERIES, TASKS, TERMINAL, History, write_of
 from tests.chaos.plan import KINDS
 
+CANCEL, REFUSED = "backwright.task.cancel.v1", "backwright.command.refused.v1"
 Checker = Callable[[History], Iterator[str]]
 
 
@@ -24,14 +25,16 @@ def each_request_is_one_task(history: History) -> Iterator[str]:
 
 
 def each_task_ends_once(history: History) -> Iterator[str]:
-    """One terminal status, as the last of the task's sequence, and the journal says the same."""
+    """One terminal status, and one more per replay, the last one at the end of its sequence; the journal says the same."""
     for task in history.requests:
         ends = history.ends.get(task, [])
         row = history.rows.get(task)
-        if len(ends) != 1:
-            yield f"{task}: {len(ends)} terminal statuses {[status for _, status in ends]}, journal: {row and row.state}"
+        if len(ends) != 1 + history.replays[task]:
+            found = [status for _, status in ends]
+            yield f"{task}: terminal statuses {found}, {history.replays[task]} replays, journal: {row and row.state}"
+        if not ends:
             continue
-        (seen, status), last = ends[0], history.statuses[task][-1]
+        (seen, status), last = ends[-1], history.statuses[task][-1]
         if seen is not last:
             yield f"{task}: {status} is followed by {last.data['status']}"
         if row is not None and row.state != status:
@@ -42,18 +45,18 @@ def each_task_ends_once(history: History) -> Iterator[str]:
 
 def each_end_fits_its_task(history: History) -> Iterator[str]:
     """Faults around it do not change what becomes of a task: only too many lost workers may, and are named then."""
-    asked = {str(seen.data["task_id"]) for seen in history.of(CONTROL)}
+    asked = {str(seen.data["task_id"]) for seen in history.of(CONTROL) if seen.type == CANCEL}
     for task, ends in history.ends.items():
-        kind = KINDS.get(history.kinds.get(task, ""))
-        row = history.rows.get(task)
-        if kind is None or row is None or not ends or ends[-1][1] in kind.ends:
+        kind, row = KINDS.get(history.kinds.get(task, "")), history.rows.get(task)
+        if kind is None or row is None:
             continue
-        if ends[-1][1] == "cancelled" and task in asked:
-            continue
-        error = ends[-1][0].data.get("error", {})
-        if error.get("kind") == "poison" and row.crashes >= history.max_crashes:
-            continue
-        yield f"{task}: {history.kinds[task]} ended {ends[-1][1]} ({error}, {row.crashes} crashes)"
+        for epoch, (seen, status) in enumerate(ends):
+            error = seen.data.get("error", {})
+            # The journal's count of crashes is that of the last epoch.
+            given_up = error.get("kind") == "poison" and (epoch < len(ends) - 1 or row.crashes >= history.max_crashes)
+            fits = status in (kind.ends if epoch == 0 else kind.replayed or kind.ends)
+            if not (fits or given_up or (status == "cancelled" and task in asked)):
+                yield f"{task}: {history.kinds[task]} ended {status} in epoch {epoch} ({error}, {row.crashes} crashes)"
 
 
 def sequences_are_gapless(history: History) -> Iterator[str]:
@@ -90,16 +93,17 @@ def old_fences_write_nothing(history: History) -> Iterator[str]:
 
 def no_effect_counts_twice(history: History) -> Iterator[str]:
     """A step is checkpointed by one attempt; after that nobody repeats it, and no attempt does a step twice."""
-    counted = _counted(history)
-    for (task, step), fences in counted.items():
+    counted, epochs = _counted(history), _epochs(history)
+    for (task, epoch, step), fences in counted.items():
         if len(fences) > 1:
             yield f"{task}: {step} counts for the attempts {sorted(fences)}"
-        if history.checkpoints.get((task, step), max(fences)) not in fences:
+        is_last = epoch == history.replays[task]
+        if is_last and history.checkpoints.get((task, step), max(fences)) not in fences:
             yield f"{task}: {step} is checkpointed by {history.checkpoints[task, step]}, published by {sorted(fences)}"
     times = Counter((effect.task, effect.fence, effect.step) for effect in history.effects)
     yield from (f"{task}: attempt {fence} did {step} {n} times" for (task, fence, step), n in times.items() if n > 1)
     for effect in history.effects:
-        fences = counted.get((effect.task, effect.step), set())
+        fences = counted.get((effect.task, epochs.get((effect.task, effect.fence), 0), effect.step), set())
         if fences and effect.fence > max(fences):
             yield f"{effect.task}: {effect.step} was repeated by {effect.fence}, {max(fences)} had checkpointed it"
 
@@ -112,7 +116,9 @@ def no_step_is_lost(history: History) -> Iterator[str]:
         if "completed" not in [status for _, status in ends]:
             continue
         for step in history.steps:
-            fences = counted.get((task, step), set()) | {history.checkpoints.get((task, step), 0)} - {0}
+            fences = counted.get((task, history.replays[task], step), set()) | {
+                history.checkpoints.get((task, step), 0)
+            } - {0}
             if not fences:
                 yield f"{task}: completed without {step}"
             elif not any((task, step, fence) in done for fence in fences):
@@ -122,16 +128,18 @@ def no_step_is_lost(history: History) -> Iterator[str]:
 def one_attempt_per_key(history: History) -> Iterator[str]:
     """Tasks of one ordering key never overlap, from the first write to the end, by the journal's clock."""
     for key, spans in _spans(history).items():
-        for (_, before_ends, before), (begins, _, after) in pairwise(spans):
+        for (_, before_ends, before, _), (begins, _, after, _) in pairwise(spans):
             if begins < before_ends:
                 yield f"{key}: {after} began {before_ends - begins:.3f} s before the end of {before}"
 
 
 def keys_keep_their_order(history: History) -> Iterator[str]:
-    """Tasks of one key start in the order of their acceptance, unless they were delayed."""
+    """Tasks of one key start in the order of their acceptance, unless they were delayed; replays start when they can."""
     for key, spans in _spans(history).items():
         order = [
-            history.rows[task].number for *_, task in spans if history.kinds.get(task) not in ("delayed", "expiring")
+            history.rows[task].number
+            for *_, task, epoch in spans
+            if epoch == 0 and history.kinds.get(task) not in ("delayed", "expiring")
         ]
         if order != sorted(order):
             yield f"{key}: accepted as {sorted(order)}, started as {order}"
@@ -169,24 +177,34 @@ def dead_letters_come_once(history: History) -> Iterator[str]:
         if found != wanted:
             yield f"{seen.topic}/{seen.partition}/{seen.offset}: {found} dead letters, {wanted} expected"
     for task, ends in history.ends.items():
-        failed = bool(ends) and ends[-1][1] == "failed"
         # A gate's verdict is no dead letter; a task of that kind that lost its worker too often is one.
-        by_gate = (
-            history.kinds.get(task) == "gate" and failed and ends[-1][0].data.get("error", {}).get("kind") != "poison"
+        by_gate = history.kinds.get(task) == "gate"
+        wanted = sum(
+            status == "failed" and not (by_gate and seen.data.get("error", {}).get("kind") != "poison")
+            for seen, status in ends
         )
-        wanted = int(failed and not by_gate)
         if given_up[task] != wanted:
             yield f"{task}: {given_up[task]} dead letters, {wanted} expected"
 
 
 def commands_are_answered(history: History) -> Iterator[str]:
-    """A cancellation ends its task, or is refused with its id."""
-    refused = {seen.data["command_id"] for seen in history.firsts if seen.type == "backwright.command.refused.v1"}
-    for seen in history.of(CONTROL):
-        task = str(seen.data["task_id"])
-        cancelled = "cancelled" in [status for _, status in history.ends.get(task, [])]
-        if task in history.requests and not cancelled and seen.id not in refused:
-            yield f"{task}: the cancellation {seen.id} has no answer"
+    """A cancellation ends its task, or is refused with its id; any other command is told as done, or refused, once."""
+    refused = Counter(seen.data["command_id"] for seen in history.firsts if seen.type == REFUSED)
+    answers = refused + Counter(act["command_id"] for act in history.acts)
+    for command, seen in {seen.id: seen for seen in history.of(CONTROL)}.items():
+        about = str(seen.data.get("task_id") or seen.data["dead_letter_id"])
+        if seen.type == CANCEL:
+            cancelled = "cancelled" in [status for _, status in history.ends.get(about, [])]
+            if about in history.requests and not cancelled and not refused[command]:
+                yield f"{about}: the cancellation {command} has no answer"
+        elif answers[command] != 1:
+            yield f"{about}: {seen.type} {command} has {answers[command]} answers"
+
+
+def letters_are_closed_once(history: History) -> Iterator[str]:
+    """A dead letter is replayed or discarded by one command; whoever comes later is refused."""
+    closed = Counter(str(act["dead_letter_id"]) for act in history.acts if act.get("dead_letter_id"))
+    yield from (f"dead letter {letter}: {times} commands took effect" for letter, times in closed.items() if times > 1)
 
 
 def nothing_is_left(history: History) -> Iterator[str]:
@@ -207,6 +225,7 @@ def audit_agrees(history: History) -> Iterator[str]:
     carries the fence in force, and a key is held by one task."""
     holders: dict[str, str] = {}
     fences: dict[str, int] = {}
+    replays = Counter(history.replays)
     for change in history.changes:
         if change.what == "checkpoint":
             if change.written_fence != change.fence or change.state != "running":
@@ -214,7 +233,9 @@ def audit_agrees(history: History) -> Iterator[str]:
             continue
         claimed = change.before == "available" and change.state == "running"
         if change.before in TERMINAL and change.before != change.state:
-            yield f"{change.task}: {change.before} became {change.state}"
+            replays[change.task] -= 1
+            if (change.before, change.state) != ("failed", "available") or replays[change.task] < 0:
+                yield f"{change.task}: {change.before} became {change.state}"
         if change.fence != (change.fence_before or 0) + claimed:
             yield f"{change.task}: fence {change.fence_before} became {change.fence} ({change.before} → {change.state})"
         if change.fence < fences.get(change.task, 0):
@@ -232,7 +253,7 @@ CHECKERS: Mapping[str, Checker] = {
     for checker in (
         each_request_is_one_task, each_task_ends_once, each_end_fits_its_task, sequences_are_gapless,
         repeats_are_identical, old_fences_write_nothing, no_effect_counts_twice, no_step_is_lost, one_attempt_per_key,
-        keys_keep_their_order, deliveries_come_once, dead_letters_come_once, commands_are_answered, nothing_is_left,
+        keys_keep_their_order, deliveries_come_once, dead_letters_come_once, commands_are_answered, letters_are_closed_once, nothing_is_left,
         nothing_lives_on, audit_agrees,
     )
 }  # fmt: skip
@@ -243,21 +264,36 @@ def check(history: History) -> dict[str, list[str]]:
     return {name: list(checker(history)) for name, checker in CHECKERS.items()}
 
 
-def _counted(history: History) -> Mapping[tuple[str, str], set[int]]:
-    """(task, step) → fences whose checkpoint of it was accepted."""
-    found: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for task, writes in history.writes.items():
-        for _, write in writes:
-            if write.word == "done":
-                found[task, write.step].add(write.fence)
+def _epochs(history: History) -> Mapping[tuple[str, int], int]:
+    """(task, fence) → the epoch in which that attempt wrote."""
+    return {
+        (task, write.fence): min(number, history.replays[task])
+        for task, epochs in history.epochs.items()
+        for number, epoch in enumerate(epochs)
+        for seen in epoch
+        if (write := write_of(seen)) is not None
+    }
+
+
+def _counted(history: History) -> Mapping[tuple[str, int, str], set[int]]:
+    """(task, epoch, step) → fences whose checkpoint of it was accepted."""
+    found: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    for task, epochs in history.epochs.items():
+        # Without as many replays, what follows on an end belongs to no epoch of its own.
+        for number, epoch in enumerate(epochs):
+            for write in filter(None, map(write_of, epoch)):
+                if write.word == "done":
+                    found[task, min(number, history.replays[task]), write.step].add(write.fence)
     return found
 
 
-def _spans(history: History) -> Mapping[str, Sequence[tuple[float, float, str]]]:
-    """(first write, end, task) by ordering key, in order of the first write; keys with one task are left out."""
-    found: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-    for task, writes in history.writes.items():
-        if task in history.rows and writes:
-            end = next((seen.at for seen, _ in history.ends.get(task, [])), float("inf"))
-            found[history.keys.get(task, task)].append((min(seen.at for seen, _ in writes), end, task))
+def _spans(history: History) -> Mapping[str, Sequence[tuple[float, float, str, int]]]:
+    """(first write, end, task, epoch) by ordering key, in order of the first write; keys with one span are left out."""
+    found: dict[str, list[tuple[float, float, str, int]]] = defaultdict(list)
+    for task, epochs in history.epochs.items():
+        for number, epoch in enumerate(epochs):
+            writes = [seen.at for seen in epoch if write_of(seen) is not None]
+            if task in history.rows and writes:
+                end = epoch[-1].at if epoch[-1].data["status"] in TERMINAL else float("inf")
+                found[history.keys.get(task, task)].append((min(writes), end, task, number))
     return {key: sorted(spans) for key, spans in found.items() if len(spans) > 1}

@@ -3,7 +3,8 @@ the file of effects. Plain data; nothing of `agent` is asked."""
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -98,7 +99,7 @@ class History:
     records: Sequence[Seen]
     effects: Sequence[Effect]
     rows: Mapping[str, Row]
-    checkpoints: Mapping[tuple[str, str], int]  # (task, step) → fence
+    checkpoints: Mapping[tuple[str, str], int]  # (task, step) → fence, of the last epoch
     steps: Sequence[str]
     kinds: Mapping[str, str] = field(default_factory=dict)
     changes: Sequence[Change] = ()
@@ -146,6 +147,21 @@ class History:
         return found
 
     @cached_property
+    def epochs(self) -> Mapping[str, list[list[Seen]]]:
+        """Statuses by task, in order of sequence, cut after each terminal one: each replay begins another epoch."""
+        return {task: list(_cut(statuses)) for task, statuses in self.statuses.items()}
+
+    @cached_property
+    def acts(self) -> Sequence[Mapping[str, Any]]:
+        """What commands did, as `operator.acted` tells."""
+        return [seen.data for seen in self.firsts if seen.type == "backwright.operator.acted.v1"]
+
+    @cached_property
+    def replays(self) -> Counter[str]:
+        """Replays that took effect, by task."""
+        return Counter(str(act["task_id"]) for act in self.acts if act["command"] == "dead_letter.replay")
+
+    @cached_property
     def ends(self) -> Mapping[str, list[tuple[Seen, str]]]:
         """Terminal statuses by task."""
         return {
@@ -163,6 +179,17 @@ class History:
             )
             for task, statuses in self.statuses.items()
         }
+
+
+def _cut(statuses: Sequence[Seen]) -> Iterator[list[Seen]]:
+    epoch: list[Seen] = []
+    for seen in sorted(statuses, key=lambda seen: seen.sequence or 0):
+        epoch.append(seen)
+        if seen.data["status"] in TERMINAL:
+            yield epoch
+            epoch = []
+    if epoch:
+        yield epoch
 
 
 def write_of(seen: Seen) -> Write | None:
@@ -216,7 +243,10 @@ _ROWS = """
 SELECT r.task_id, r.id, t.state, t.fence, t.crashes, t.sequence
 FROM request r JOIN task t ON t.id = r.id ORDER BY r.id
 """
-_CHECKPOINTS = "SELECT r.task_id, c.step, c.output FROM checkpoint c JOIN request r ON r.id = c.task"
+_CHECKPOINTS = """
+SELECT r.task_id, c.step, c.output FROM checkpoint c JOIN task t ON t.id = c.task AND t.epoch = c.epoch
+JOIN request r ON r.id = c.task
+"""
 _PARKED = "SELECT r.task_id FROM parked p LEFT JOIN request r ON r.id = p.task"
 _UNSENT = "SELECT count(*) FROM outbox"
 _CHANGES = """

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from agent.bus.port import Outgoing
 from agent.runtime.crashpoints import POINTS
-from agent.testing.harness import Request, answer, cancel, request
+from agent.testing.harness import Request, answer, cancel, discard, replay, reprioritise, request
 from contracts import topics
 
 STEP_S = 0.31457  # of the slow steps; also the mark by which their children are found
@@ -28,6 +28,7 @@ class Kind:
     ends: tuple[str, ...] = COMPLETED
     shared_key: bool = False  # several tasks have one service name, hence one ordering key
     fields: Mapping[str, Any] = field(default_factory=dict)
+    replayed: tuple[str, ...] = ()  # how it may end after a replay, if not as before
     cancelled: bool = False  # always: it would not end otherwise
     expires_after_s: float | None = None
 
@@ -45,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     "broken": Kind(60, "broken", FAILED),
     "refused": Kind(60, "refused", FAILED),
     "rejected": Kind(60, "rejected", ("rejected",)),
+    "mended": Kind(120, "mended", FAILED, replayed=COMPLETED),
     "gate": Kind(60, "gate", FAILED),
     "late": Kind(40, "hang", ("failed", "expired"), fields={"total_deadline_s": 2.0}),
     "expiring": Kind(40, "ok", ("expired",), fields={"run_after_s": 20.0}, expires_after_s=2.0),
@@ -56,6 +58,7 @@ KINDS: Mapping[str, Kind] = {
 KEYS_PER_TASK = 0.02  # 10,000 tasks share 200 keys
 SHARE_CANCELLED = 0.03
 SHARE_DUPLICATED = 0.10
+SHARE_REPRIORITISED = 0.03
 SHARE_REPEATED_LATER = 0.04
 SHARE_CONFLICTING = 0.004
 SHARE_RUBBISH = 0.004
@@ -89,9 +92,9 @@ class _Sender:
         drawn = [*names, *self._chance.choices(names, weights, k=self._tasks)][: self._tasks]
         self._chance.shuffle(drawn)
         for index, name in enumerate(drawn):
-            yield from self._task(index, name, duration_s * index / self._tasks)
+            yield from self._task(index, name, duration_s * index / self._tasks, duration_s)
 
-    def _task(self, index: int, name: str, at_s: float) -> Iterator[Sending]:
+    def _task(self, index: int, name: str, at_s: float, duration_s: float) -> Iterator[Sending]:
         chance, kind = self._chance, KINDS[name]
         number = chance.randrange(self._keys) if kind.shared_key else f"{name.replace(' ', '-')}-{index}"
         asked = self._request(f"storm-{index}-{self._id().hex[:8]}", name, f"{kind.service}-{number}", at_s)
@@ -103,8 +106,11 @@ class _Sender:
         if kind.cancelled or chance.random() < SHARE_CANCELLED:
             stop = cancel(about, identity=self._id().hex)
             yield Sending(max(0.0, at_s + chance.uniform(-2, 4)), (stop,) * chance.choice((1, 1, 2)))
+        if chance.random() < SHARE_REPRIORITISED:
+            sooner = reprioritise(about, chance.randrange(10), identity=self._id().hex)
+            yield Sending(max(0.0, at_s + chance.uniform(-1, 2)), (sooner,) * chance.choice((1, 1, 2)))
         if chance.random() < SHARE_REPEATED_LATER:
-            yield Sending(at_s + chance.uniform(1, 60), (asked.outgoing,))
+            yield Sending(at_s + chance.uniform(1, min(60.0, duration_s / 4)), (asked.outgoing,))
         if chance.random() < SHARE_CONFLICTING:
             other = self._request(
                 asked.id, name, f"{kind.service}-{number}", at_s, specification={"content": "another"}
@@ -123,6 +129,19 @@ class _Sender:
         return UUID(int=self._chance.getrandbits(128), version=4)
 
 
+def about_letter(seed: int, letter: str) -> tuple[Outgoing, ...]:
+    """What an operator publishes about a dead letter: half of them are replayed, some twice, some are discarded."""
+    chance = random.Random(f"letter {seed} {letter}")
+
+    def identity() -> str:
+        return UUID(int=chance.getrandbits(128), version=4).hex
+
+    again = replay(letter, identity=identity())
+    away = discard(letter, identity=identity())
+    other = replay(letter, identity=identity())
+    return chance.choices([(again,), (again, again), (again, other), (away,), (away, again), ()], (6, 2, 2, 2, 1, 5))[0]
+
+
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +152,11 @@ class Fault(StrEnum):
     STOP = "SIGSTOP of an agent beyond its lease"
     PAUSE = "SIGSTOP of an agent within its lease"
     DRAIN = "SIGTERM of an agent"
+    CLOCK = "an agent's wall clock stepped by minutes"
+    CUT_POSTGRES = "an agent's connections to PostgreSQL cut"
+    HOLD_POSTGRES = "an agent's connections to PostgreSQL held"
+    CUT_BROKER = "all connections to the broker cut"
+    HOLD_BROKER = "all connections to the broker held"
     CRASH_POINT = "an agent died at a named crash point"
     POSTGRES = "PostgreSQL killed and restarted"
     BROKER_KILL = "the broker killed and restarted"
@@ -147,7 +171,7 @@ class Strike:
     after_s: float
     fault: Fault
     agent: int = 0
-    lasts_s: float = 0.0
+    lasts_s: float = 0.0  # CLOCK: how wrong it is from then on
 
 
 def agent_strikes(seed: int, agents: int, lease_s: float, every_s: float) -> Iterator[Strike]:
@@ -160,6 +184,23 @@ def agent_strikes(seed: int, agents: int, lease_s: float, every_s: float) -> Ite
             Fault.STOP: chance.uniform(1.1, 2.5) * lease_s, Fault.PAUSE: chance.uniform(0.1, 0.9) * lease_s,
         }.get(fault, 0.0)  # fmt: skip
         yield Strike(chance.uniform(0.4, 1.6) * every_s, fault, chance.randrange(agents), lasts_s)
+
+
+def clock_strikes(seed: int, agents: int) -> Iterator[Strike]:
+    """Up to ten minutes fast or slow, or right again."""
+    chance = random.Random(f"clocks {seed}")
+    while True:
+        error_s = chance.choice((0.0, 1.0, 1.0)) * chance.uniform(-600, 600)
+        yield Strike(chance.uniform(2, 7), Fault.CLOCK, chance.randrange(agents), error_s)
+
+
+def network_strikes(seed: int, agents: int, every_s: float) -> Iterator[Strike]:
+    """Connections of an agent to PostgreSQL, or of all to the broker, are cut, or carry nothing for a while."""
+    chance = random.Random(f"network {seed}")
+    faults, weights = (Fault.CUT_POSTGRES, Fault.HOLD_POSTGRES, Fault.CUT_BROKER, Fault.HOLD_BROKER), (6, 2, 2, 1)
+    while True:
+        fault = chance.choices(faults, weights)[0]
+        yield Strike(chance.uniform(0.4, 1.6) * every_s, fault, chance.randrange(agents), chance.uniform(0.3, 2.5))
 
 
 def postgres_strikes(seed: int) -> Iterator[Strike]:
@@ -178,9 +219,9 @@ def broker_strikes(seed: int) -> Iterator[Strike]:
 
 
 def crash_points(seed: int) -> Iterator[str | None]:
-    """What each start of an agent is armed with: half of the time a named point that it will die at."""
+    """What each start of an agent is armed with: three times in five a named point that it will die at."""
     chance = random.Random(f"points {seed}")
     names = itertools.cycle(chance.sample(sorted(POINTS), len(POINTS)))
     while True:
-        armed = chance.random() < 0.5
-        yield f"{next(names)}:{chance.choice((1, 2, 7, 30, 100))}" if armed else None
+        armed = chance.random() < 0.6
+        yield f"{next(names)}:{chance.choice((1, 2, 7, 20, 50))}" if armed else None

@@ -8,9 +8,9 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from agent.bus.embedded import EmbeddedBroker
 from agent.bus.kafka import KafkaBus
 from agent.journal.postgres import PostgresJournal
 from agent.settings import JournalSettings, KafkaSettings
+from agent.testing.clock import SteppedClock
 from agent.testing.kafka import LocalKafka
 from agent.testing.process import SCRIPTED, AgentProcess
 from tests.chaos.history import read_postgres, read_sqlite
 from tests.chaos.plan import STEP_S
+from tests.chaos.proxy import Proxy
 from tests.postgres import LocalPostgres, server_folder
 
 LEASE_S, SELF_STOP_S, RENEW_S = 4.0, 3.0, 1.0
@@ -78,6 +80,9 @@ class Stack:
     journal: Callable[[], "asyncio.Future[dict[str, Any]]"]  # the journal's part of a History
     postgres: LocalPostgres | None = None
     broker: LocalKafka | None = None
+    broker_proxy: Proxy | None = None
+    journals: Sequence[Proxy] = ()  # in front of PostgreSQL, one per agent
+    own_environment: Sequence[Mapping[str, str]] = field(default_factory=lambda: [{}] * 8)  # by agent
 
     @property
     def effects(self) -> Path:
@@ -86,7 +91,9 @@ class Stack:
 
 
 @asynccontextmanager
-async def large(kafka: KafkaSettings, broker: LocalKafka | None, folder: Path, agents: int = 3) -> AsyncIterator[Stack]:
+async def large(
+    kafka: KafkaSettings, broker: LocalKafka | None, folder: Path, agents: int = 3, broker_proxy: Proxy | None = None
+) -> AsyncIterator[Stack]:
     """Agents that share nothing but Apache Kafka and a PostgreSQL of our own (journal and artefacts)."""
     async for _ in KafkaBus(kafka).ensure_topics():
         pass
@@ -95,15 +102,18 @@ async def large(kafka: KafkaSettings, broker: LocalKafka | None, folder: Path, a
         try:
             await prepare(server.dsn)
             environment = {
-                "BACKWRIGHT_JOURNAL__URL": server.dsn,
                 "BACKWRIGHT_JOURNAL__STATEMENT_TIMEOUT_S": "5",
                 "BACKWRIGHT_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
                 "BACKWRIGHT_KAFKA__FETCH_MAX_WAIT_MS": "100",
             }
-            yield Stack(
-                kafka, environment, agents, folder, lambda: asyncio.ensure_future(_postgres_states(server.dsn)),
-                lambda: asyncio.ensure_future(read_postgres(server.dsn)), server, broker,
-            )  # fmt: skip
+            async with AsyncExitStack() as stack:
+                proxies = [await stack.enter_async_context(Proxy(server.port)) for _ in range(agents)]
+                urls = [server.dsn.replace(f":{server.port}/", f":{proxy.port}/") for proxy in proxies]
+                yield Stack(
+                    kafka, environment, agents, folder, lambda: asyncio.ensure_future(_postgres_states(server.dsn)),
+                    lambda: asyncio.ensure_future(read_postgres(server.dsn)), server, broker, broker_proxy, proxies,
+                    [{"BACKWRIGHT_JOURNAL__URL": url} for url in urls],
+                )  # fmt: skip
         finally:
             await asyncio.to_thread(server.end, signal.SIGQUIT)
 
@@ -164,9 +174,14 @@ class Slot:
     def __init__(
         self, stack: Stack, number: int, points: Iterator[str | None], argv: tuple[str, ...] = SCRIPTED
     ) -> None:
+        self.clock = stack.folder / f"clock-{number}"
+        SteppedClock.step(self.clock, 0.0)
         self.agent = AgentProcess(
             stack.folder / f"agent-{number}", stack.kafka.bootstrap_servers, argv=argv, name=f"agent-{number}",
-            environment={**SPEEDS, **stack.environment, "SCRIPT_EFFECTS": str(stack.effects), "SCRIPT_STEP_S": str(STEP_S)},
+            environment={
+                **SPEEDS, **stack.environment, **stack.own_environment[number], "SCRIPT_EFFECTS": str(stack.effects),
+                "SCRIPT_STEP_S": str(STEP_S), "SCRIPT_CLOCK": str(self.clock),
+            },
         )  # fmt: skip
         self._points = points
         self._closing = False
@@ -183,7 +198,7 @@ class Slot:
             before = self.agent.log.stat().st_size if self.agent.log.exists() else 0
             await self.agent.start(**({"BACKWRIGHT_CRASH_POINT": self.armed} if self.armed else {}))
             self._note(await self.agent.wait(86_400.0), before)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.05)  # as a platform would, not in a hot loop
 
     def _note(self, code: int, before: int) -> None:
         if code == -signal.SIGKILL:

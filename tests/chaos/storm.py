@@ -11,20 +11,27 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import asyncpg
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agent.bus.kafka import KafkaBus
 from agent.bus.port import Outgoing
 from agent.errors import BusUnavailable
+from agent.testing.clock import SteppedClock
 from agent.testing.work import STEPS
+from contracts import topics
 from tests.chaos.checkers import check
 from tests.chaos.history import PUBLISHED, TERMINAL, History, read_effects, read_topics
 from tests.chaos.plan import (
     Fault,
     Sending,
     Strike,
+    about_letter,
     agent_strikes,
     broker_strikes,
+    clock_strikes,
     crash_points,
+    network_strikes,
     postgres_strikes,
     sendings,
 )
@@ -44,6 +51,7 @@ class Options:
     seed: int = 1
     minutes: float = 12.0
     agent_fault_every_s: float = 4.0
+    network_fault_every_s: float = 1.0
     broker_faults: bool = True
     calm_s: float = CALM_S
 
@@ -147,15 +155,21 @@ class Storm:
     async def _blow(self) -> None:
         stack, options = self._stack, self._options
         feeding = asyncio.create_task(self._feed())
-        strikes = [self._strike(agent_strikes(options.seed, stack.agents, LEASE_S, options.agent_fault_every_s))]
+        strikes = [
+            self._strike(agent_strikes(options.seed, stack.agents, LEASE_S, options.agent_fault_every_s)),
+            self._strike(clock_strikes(options.seed, stack.agents)),
+        ]
+        if stack.journals:
+            strikes.append(self._strike(network_strikes(options.seed, stack.agents, options.network_fault_every_s)))
         if stack.postgres is not None:
             strikes.append(self._strike(postgres_strikes(options.seed)))
         if stack.broker is not None and options.broker_faults:
             strikes.append(self._strike(broker_strikes(options.seed)))
+        operating = asyncio.create_task(self._operate(feeding.done))
         striking = [asyncio.create_task(strike) for strike in strikes]
         deadline = self._started + options.minutes * 60
         try:
-            while time.monotonic() < deadline and not (feeding.done() and self._is_over()):
+            while time.monotonic() < deadline and not (operating.done() and self._is_over()):
                 await asyncio.sleep(0.5)
                 for task in striking:
                     if task.done():
@@ -164,6 +178,7 @@ class Storm:
             self._storming = False
             await asyncio.gather(*striking)
         await feeding
+        await operating
 
     def _is_over(self) -> bool:
         return self._progress.ended >= len(self.kinds) and not self._progress.states["unsent"]
@@ -180,6 +195,26 @@ class Storm:
                 due.append(pending.pop())
             await self._publish(producer, [record for sending in due for record in sending.records])
             await asyncio.sleep(0.1)
+        await producer.stop()
+
+    async def _operate(self, ended: Callable[[], bool]) -> None:
+        """Replay and discard dead letters as they come, until all is sent."""
+        bus, known = KafkaBus(self._stack.kafka), set[str]()
+        producer = bus.producer()
+        while not ended():
+            consumer = bus.consumer([topics.DEAD_LETTERS.name], group=None)
+            try:
+                await consumer.start()
+                while not ended():
+                    for record in await consumer.poll(timeout_s=0.5):
+                        letter = str(orjson.loads(record.value or b"{}")["dead_letter_id"])
+                        if letter not in known:
+                            known.add(letter)
+                            await self._publish(producer, about_letter(self._options.seed, letter))
+            except BusUnavailable:
+                await asyncio.sleep(0.5)
+            finally:
+                await consumer.stop()
         await producer.stop()
 
     async def _publish(self, producer: Any, records: Sequence[Outgoing]) -> None:
@@ -236,6 +271,20 @@ class Storm:
         asyncio.get_running_loop().call_later(strike.lasts_s, thaw)
         return True
 
+    async def _step_clock(self, strike: Strike) -> bool:
+        SteppedClock.step(self._slots[strike.agent].clock, strike.lasts_s)
+        return True
+
+    async def _disturb_postgres(self, strike: Strike) -> bool:
+        proxy = self._stack.journals[strike.agent]
+        return bool(proxy.cut() if strike.fault is Fault.CUT_POSTGRES else await proxy.hold(strike.lasts_s))
+
+    async def _disturb_broker(self, strike: Strike) -> bool:
+        proxy = self._stack.broker_proxy
+        if proxy is None:
+            return False
+        return bool(proxy.cut() if strike.fault is Fault.CUT_BROKER else await proxy.hold(strike.lasts_s))
+
     async def _restart_postgres(self, strike: Strike) -> bool:
         server = self._stack.postgres
         assert server is not None
@@ -265,10 +314,32 @@ class Storm:
     async def _calm_down(self) -> None:
         ends = time.monotonic() + self._options.calm_s
         while time.monotonic() < ends:
-            if self._is_over():
+            if self._is_over() and await self._all_read() and self._is_over():
                 return
             await asyncio.sleep(0.5)
         self._findings.append(f"after {self._options.calm_s:.0f} s of calm: {dict(self._progress.states)}")
+
+    async def _all_read(self) -> bool:
+        """Whether the group has committed all that was sent; a look at the states follows, for what that changed."""
+        kafka = self._stack.kafka
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka.bootstrap_servers, group_id=kafka.group_id, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            places = [
+                TopicPartition(kafka.topic_prefix + topic.name, number)
+                for topic in (topics.TASKS, topics.CONTROL)
+                for number in range(topic.partitions)
+            ]
+            ends = await consumer.end_offsets(places)
+            consumer.assign(places)
+            behind = [place for place in places if (await consumer.committed(place) or 0) < ends[place]]
+        finally:
+            await consumer.stop()
+        if not behind:
+            self._progress.states = await self._stack.states()
+        return not behind
 
     async def _keep_watching(self) -> None:
         while True:
@@ -312,6 +383,11 @@ _HOW = {
     Fault.STOP: Storm._freeze,
     Fault.PAUSE: Storm._freeze,
     Fault.DRAIN: Storm._drain,
+    Fault.CLOCK: Storm._step_clock,
+    Fault.CUT_POSTGRES: Storm._disturb_postgres,
+    Fault.HOLD_POSTGRES: Storm._disturb_postgres,
+    Fault.CUT_BROKER: Storm._disturb_broker,
+    Fault.HOLD_BROKER: Storm._disturb_broker,
     Fault.POSTGRES: Storm._restart_postgres,
     Fault.BROKER_KILL: Storm._restart_broker,
     Fault.BROKER_STOP: Storm._restart_broker,

@@ -13,7 +13,7 @@ from tests.chaos.checkers import CHECKERS, check
 from tests.chaos.history import Change, Effect, History, Row, Seen
 
 SOURCE = "/tests"
-FIRST, SECOND, BROKEN, STOPPED = (task_id(SOURCE, name) for name in ("first", "second", "broken", "stopped"))
+FIRST, SECOND, BROKEN, STOPPED, AGAIN = (task_id(SOURCE, n) for n in ("first", "second", "broken", "stopped", "again"))
 
 
 def seen(topic: topics.Topic, kind: str, task: str, data: dict[str, Any], *, at: float = 0, **fields: Any) -> Seen:
@@ -61,19 +61,25 @@ def sound() -> History:
         requested("first", "a", 0), requested("first", "a", 1), requested("second", "a", 2), requested("broken", "b", 3),
         requested("stopped", "c", 4), seen(topics.TASKS, "", "", {"what": "rubbish"}, id="", offset=5),
         seen(topics.CONTROL, "task.cancel", "", {"task_id": STOPPED}, id="cancel"),
+        requested("again", "d", 6), seen(topics.CONTROL, "dead_letter.replay", "", {"dead_letter_id": "l"}, id="replay"),
+        told(AGAIN, 1, "queued", 10), told(AGAIN, 2, "failed", 12), letter(AGAIN, 6), told(AGAIN, 3, "queued", 13),
+        seen(topics.STATUS, "operator.acted", AGAIN, {"command_id": "replay", "command": "dead_letter.replay",
+             "task_id": AGAIN, "dead_letter_id": "l"}), told(AGAIN, 4, "failed", 15),
+        replace(letter(AGAIN, 6), id="its second letter"),
         *completed(FIRST, 1, 10), *completed(SECOND, 2, 20),
         told(BROKEN, 1, "queued", 10), told(BROKEN, 2, "failed", 12), letter(BROKEN, 3),
         told(STOPPED, 1, "queued", 10), told(STOPPED, 2, "cancelled", 12), letter(None, 5),
     ]  # fmt: skip
     rows = [
         Row(FIRST, 1, "completed", 1, 0, 4), Row(SECOND, 2, "completed", 2, 1, 4), Row(BROKEN, 3, "failed", 3, 0, 2),
-        Row(STOPPED, 4, "cancelled", 1, 0, 2),
+        Row(STOPPED, 4, "cancelled", 1, 0, 2), Row(AGAIN, 5, "failed", 2, 0, 4),
     ]  # fmt: skip
     changes = [
         Change("task", FIRST, "available", "running", 0, 1, None), Change("checkpoint", FIRST, None, "running", None, 1, 1),
         Change("task", FIRST, "running", "completed", 1, 1, None), Change("task", SECOND, "available", "running", 0, 1, None),
         Change("task", SECOND, "running", "available", 1, 1, None), Change("task", SECOND, "available", "running", 1, 2, None),
         Change("checkpoint", SECOND, None, "running", None, 2, 2), Change("task", SECOND, "running", "completed", 2, 2, None),
+        Change("task", AGAIN, "failed", "available", 1, 1, None),
     ]  # fmt: skip
     return History(
         records=records, effects=[Effect(FIRST, 1, "read", 12), Effect(SECOND, 1, "read", 14), Effect(SECOND, 2, "read", 22)],
@@ -112,7 +118,7 @@ BREACHES: list[tuple[str, str, Callable[[History], History]]] = [
     ("each_end_fits_its_task", "", lambda h: replace(h, kinds={**h.kinds, BROKEN: "plain"})),
     ("sequences_are_gapless", "gap", lambda h: without(h, lambda r: r.task == FIRST and r.sequence == 2)),
     ("sequences_are_gapless", "order", lambda h: replace(h, records=h.records[::-1])),
-    ("repeats_are_identical", "", lambda h: also(h, replace(h.records[8], value=b'{"status": "queued"}'))),
+    ("repeats_are_identical", "", lambda h: also(h, replace(next(r for r in h.records if r.task == FIRST), value=b'{"status": "failed"}'))),
     ("old_fences_write_nothing", "after", lambda h: also(h, told(SECOND, 5, "analysing", 24, "fence 1: read done"))),
     ("old_fences_write_nothing", "unknown", lambda h: row(h, SECOND, fence=1)),
     ("no_effect_counts_twice", "two attempts", lambda h: also(h, told(SECOND, 5, "analysing", 24, "fence 1: read done"))),
@@ -124,11 +130,13 @@ BREACHES: list[tuple[str, str, Callable[[History], History]]] = [
     ("one_attempt_per_key", "", lambda h: shifted(h, SECOND, -9)),
     ("keys_keep_their_order", "", lambda h: shifted(h, SECOND, -15)),
     ("deliveries_come_once", "never", lambda h: without(h, lambda r: r.topic == topics.DELIVERIES.name)),
-    ("deliveries_come_once", "twice", lambda h: also(h, replace(h.records[10], id="another"))),
+    ("deliveries_come_once", "twice", lambda h: also(h, *(replace(r, id="another") for r in h.records if r.topic == topics.DELIVERIES.name))),
     ("deliveries_come_once", "late", lambda h: replace(h, records=[replace(r, timestamp_ms=99_000) if r.topic == topics.DELIVERIES.name else r for r in h.records])),
     ("dead_letters_come_once", "rubbish", lambda h: without(h, lambda r: r.topic == topics.DEAD_LETTERS.name and not r.task)),
     ("dead_letters_come_once", "given up", lambda h: without(h, lambda r: r.topic == topics.DEAD_LETTERS.name and bool(r.task))),
     ("dead_letters_come_once", "twice", lambda h: also(h, replace(letter(None, 5), id="another"))),
+    ("commands_are_answered", "replay", lambda h: without(h, lambda r: r.type == "backwright.operator.acted.v1")),
+    ("letters_are_closed_once", "", lambda h: also(h, *(replace(r, id="other") for r in h.records if "operator" in r.type))),
     ("commands_are_answered", "", lambda h: also(h, seen(topics.CONTROL, "task.cancel", "", {"task_id": FIRST}, id="late"))),
     ("nothing_is_left", "unsent", lambda h: replace(h, unsent=1)),
     ("nothing_is_left", "parked", lambda h: replace(h, parked=[FIRST])),

@@ -24,20 +24,20 @@ async def test_a_minute_of_faults_with_three_agents_on_kafka_and_postgres(kafka:
     """Everything of `make chaos` but the faults of the broker, which other tests share."""
     prefix = f"storm-{secrets.token_hex(4)}."
     settings = {"bootstrap_servers": kafka.bootstrap_servers, "topic_prefix": prefix}
-    asked = Options(tasks=300, seed=20260101, minutes=1, agent_fault_every_s=3, broker_faults=False)
+    asked = Options(tasks=250, seed=20260101, minutes=0.5, agent_fault_every_s=2.5, broker_faults=False)
     with Ground() as ground:
         async with large(KafkaSettings.model_validate(settings), None, tmp_path) as stack:
             totals, history = await Storm(asked, stack).run()
         totals = conclude(totals, history, await ground.left())
 
     assert faults_of(totals) == {}
-    assert totals.tasks == 300
-    assert {Fault.KILL, Fault.POSTGRES} <= totals.faults.keys()
+    assert totals.tasks == 250
+    assert {Fault.KILL, Fault.POSTGRES, Fault.CLOCK, Fault.CUT_POSTGRES} <= totals.faults.keys()
 
 
 async def test_a_minute_of_faults_with_one_agent_on_sqlite(tmp_path: Path) -> None:
     """The embedded default, on any machine."""
-    asked = Options(tasks=200, seed=20260102, minutes=0.7, agent_fault_every_s=4)
+    asked = Options(tasks=200, seed=20260102, minutes=0.5, agent_fault_every_s=4)
     with Ground() as ground:
         async with small(tmp_path) as stack:
             totals, history = await Storm(asked, stack).run()

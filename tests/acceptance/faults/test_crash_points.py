@@ -12,7 +12,8 @@ from agent.testing.harness import request
 from agent.testing.process import AgentProcess
 from agent.testing.watcher import Watcher
 from agent.testing.work import STEPS
-from tests.acceptance.faults.checkers import History, check
+from tests.chaos.checkers import CHECKERS, check
+from tests.chaos.history import History, read_effects, read_sqlite, read_topics
 
 pytestmark = pytest.mark.acceptance
 
@@ -51,7 +52,7 @@ def test_every_point_stands_in_the_code_once() -> None:
 
 @pytest.mark.parametrize(("point", "hits"), CASES)
 async def test_a_crash_at_a_named_point_loses_nothing(
-    agents: Callable[..., AgentProcess], watcher: Watcher, point: str, hits: int
+    agents: Callable[..., AgentProcess], watcher: Watcher, servers: str, point: str, hits: int
 ) -> None:
     """Two tasks on their way; the process dies, comes back, and finishes both."""
     agent = agents(SCRIPT_STEP_S="0.05")
@@ -69,6 +70,9 @@ async def test_a_crash_at_a_named_point_loses_nothing(
     await agent.wait_started()
     assert await agent.kill(signal.SIGTERM) == 0
 
-    history = History([given.task_id for given in sent], watcher.messages, agent.done(), steps=STEPS)
-    assert check(history, in_flight=1) == []
+    history = History(
+        records=await read_topics(servers), effects=read_effects(agent.effects), steps=STEPS,
+        **read_sqlite(agent.workspace / "journal.sqlite"),
+    )  # fmt: skip
+    assert check(history) == {name: [] for name in CHECKERS}
     assert watcher.dead_letters() == []
