@@ -13,7 +13,7 @@ from agent.errors import PermanentError, TransientError
 
 LARGEST_BYTES = 64 * 1024**2  # a bytea goes over the wire and through memory in one piece; PostgreSQL's end is 1 GB
 TIMEOUT_S = 30.0
-TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 
 # One lock for all who may create at the same time: IF NOT EXISTS alone raises a unique violation then.
 CREATE = """

@@ -139,5 +139,6 @@ def translated() -> Iterator[None]:
         raise EnvironmentUnfit(
             f"the journal's database refuses us: {error}", remedy="check the journal's URL"
         ) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    # InternalClientError: asyncpg's word for a connection that was cut while one of its operations was being given up.
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
         raise JournalUnavailable(f"PostgreSQL: {type(error).__name__}: {error}", retry_after_s=1.0) from error
