@@ -181,6 +181,17 @@ def task_changes(row: TaskRow) -> tuple[Any, ...]:
     return (*task_columns(row)[2:], row.id)
 
 
+def progress_changes(row: TaskRow) -> tuple[Any, ...]:
+    """Parameters of `update_progress`: what changes while a task runs."""
+    return (
+        row.sequence,
+        row.updated_at.timestamp(),
+        row.is_final,
+        dump(row.progress) if row.progress else "{}",
+        row.id,
+    )
+
+
 def request_columns(row_id: int, task: NewTask, now: datetime) -> tuple[Any, ...]:
     value = task.origin.value
     return (

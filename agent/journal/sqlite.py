@@ -9,6 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from agent.journal.group import GroupCommit, Transaction, unavailable
 from agent.journal.lifecycle import Decision, Numbered, TaskRow
 from agent.journal.port import (
     Acceptance,
+    CancelRequested,
     Checkpoint,
     Claim,
     Depths,
@@ -51,6 +53,15 @@ _VALUES = ", ".join("?" * len(rows.TASK_COLUMNS))
 SQL: Final[Mapping[str, str]] = {
     name: text.replace("{task}", _TASK).replace("{values}", _VALUES) for name, text in sql.statements("sqlite").items()
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What an attempt wants to store: decided on its row, if that is still its own."""
+
+    claim: Claim
+    decide: Callable[[TaskRow, datetime], Decision]
+    point: Checkpoint | None = None
 
 
 class SqliteJournal:
@@ -203,7 +214,7 @@ class SqliteJournal:
                 return  # refused: the letter stays open
         else:
             acted = Numbered(lifecycle.discarded(given, task_id, now), None)
-            self._publish(connection, row.id if row else None, [acted], now)
+            self._publish(connection, [(row.id if row else None, [acted])], now)
         connection.execute(SQL["close_letter"], (given.task_id,))
 
     # --- work -----------------------------------------------------------------------------------------------------
@@ -220,7 +231,9 @@ class SqliteJournal:
             for row in _rows(connection, "startable_tasks", limit)
         ]
         connection.executemany(SQL["update_task"], [rows.task_changes(decision.row) for _, decision in decisions])
-        return [_claim_of(connection, decision.row) for _, decision in decisions]
+        requests = _in_chunks(connection, "claimed_requests", [row.id for row, _ in decisions])
+        by_id = {request[0]: request for request in requests}
+        return [rows.claim_of(decision.row, by_id[row.id]) for row, decision in decisions]
 
     def _upkeep(self, connection: sqlite3.Connection, now: datetime, monotonic: float) -> bool:
         """Expired leases, tasks not started in time, delayed tasks that are due; whether there were any."""
@@ -260,31 +273,46 @@ class SqliteJournal:
     async def record(
         self, claim: Claim, checkpoint: Checkpoint | None, events: Sequence[Event], *, final: bool = False
     ) -> None:
-        await self._run(lambda transaction: self._record(transaction, claim, checkpoint, events, final=final))
-
-    def _record(
-        self, transaction: Transaction, claim: Claim, point: Checkpoint | None, events: Sequence[Event], *, final: bool
-    ) -> None:
-        connection, now = transaction.connection, self._clock.now()
-        decision = lifecycle.record(_owned(connection, claim), events, final=final, now=now)
-        row = decision.row
-        if point is not None:
-            output = rows.dump(point.output)
-            values = (row.id, row.epoch, point.step, point.input_hash, output, point.code_version, point.duration_s)
-            connection.execute(SQL["upsert_checkpoint"], values)
-        progress = (row.sequence, row.updated_at.timestamp(), row.is_final, rows.dump(row.progress), row.id)
-        connection.execute(SQL["update_progress"], progress)
-        self._publish(connection, row.id, decision.events, now)
-        transaction.changed |= bool(events)
+        write = _Write(claim, lambda row, now: lifecycle.record(row, events, final=final, now=now), checkpoint)
+        await self._opened().run_together(self._write, write)
 
     async def finish(self, claim: Claim, finish: Finish) -> None:
-        await self._run(lambda transaction: self._finish(transaction, claim, finish))
+        write = _Write(claim, lambda row, now: lifecycle.finish(row, finish, now))
+        await self._opened().run_together(self._write, write)
 
-    def _finish(self, transaction: Transaction, claim: Claim, finish: Finish) -> None:
-        now = self._clock.now()
-        row = _owned(transaction.connection, claim)
-        self._store(transaction.connection, row, lifecycle.finish(row, finish, now), now)
-        transaction.changed = True
+    def _write(self, transaction: Transaction, writes: Sequence[_Write]) -> Sequence[Exception | None]:
+        """Store what attempts decide, each on the row as the former left it; an error (or None) for each.
+
+        All decide before anything is written, so that one that may not write leaves nothing behind.
+        """
+        connection, now = transaction.connection, self._clock.now()
+        found = _found(connection, [write.claim.task_id for write in writes])
+        changed: dict[int, TaskRow] = {}
+        points: list[tuple[Any, ...]] = []
+        published: list[tuple[int, Sequence[Numbered]]] = []
+        errors: list[Exception | None] = []
+        for write in writes:
+            try:
+                row = _owned(found, write.claim)
+                decision = write.decide(row, now)
+            except (Fenced, CancelRequested, lifecycle.NotAllowed) as error:
+                errors.append(error)
+                continue
+            errors.append(None)
+            found[row.task_id] = changed[row.id] = decision.row
+            published.append((row.id, decision.events))
+            if (point := write.point) is not None:
+                output = rows.dump(point.output)
+                points.append(
+                    (row.id, row.epoch, point.step, point.input_hash, output, point.code_version, point.duration_s)
+                )
+        connection.executemany(SQL["upsert_checkpoint"], points)
+        ends, goes_on = _parted(changed.values(), lambda row: row.state is not State.RUNNING)
+        connection.executemany(SQL["update_task"], map(rows.task_changes, ends))
+        connection.executemany(SQL["update_progress"], map(rows.progress_changes, goes_on))
+        self._publish(connection, published, now)
+        transaction.changed |= bool(ends) or any(events for _, events in published)
+        return errors
 
     async def answer(self, query_id: str) -> bytes | None:
         self._wakeups.note()
@@ -369,9 +397,12 @@ class SqliteJournal:
     # --- parts ----------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[Transaction], T]) -> T:
+        return await self._opened().run(work)
+
+    def _opened(self) -> GroupCommit:
         if self._group is None:
             raise JournalUnavailable("the journal is not open")
-        return await self._group.run(work)
+        return self._group
 
     def _connect(self) -> sqlite3.Connection:
         # A reader that may write the folder opens it for writing: WAL needs its -shm file, which a clean stop removes.
@@ -399,15 +430,19 @@ class SqliteJournal:
             connection.execute(SQL["restore_task"], (before.id,))  # a replay brings an archived task back
             connection.execute(SQL["delete_archived"], (before.id,))
             connection.execute(SQL["update_task"], rows.task_changes(decision.row))
-        self._publish(connection, before.id, decision.events, now)
+        self._publish(connection, [(before.id, decision.events)], now)
 
     def _publish(
-        self, connection: sqlite3.Connection, row_id: int | None, events: Sequence[Numbered], now: datetime
+        self, connection: sqlite3.Connection, published: Iterable[tuple[int | None, Sequence[Numbered]]], now: datetime
     ) -> None:
-        connection.executemany(SQL["insert_outbox"], self._outbox(row_id, events, now))
-        for letter_id, data, code in rows.letters_in([numbered.event for numbered in events]):
-            values = (letter_id, row_id, None, code, rows.dump(data), now.timestamp())
-            connection.execute(SQL["insert_dead_letter"], values)
+        """Events by the row of their task, into the outbox; the dead letters among them are kept as well."""
+        outgoing: list[tuple[Any, ...]] = []
+        for row_id, events in published:
+            outgoing += self._outbox(row_id, events, now)
+            for letter_id, data, code in rows.letters_in([numbered.event for numbered in events]):
+                values = (letter_id, row_id, None, code, rows.dump(data), now.timestamp())
+                connection.execute(SQL["insert_dead_letter"], values)
+        connection.executemany(SQL["insert_outbox"], outgoing)
 
     def _outbox(self, row_id: int | None, events: Sequence[Numbered], now: datetime) -> list[tuple[Any, ...]]:
         first = self._next_position
@@ -463,11 +498,7 @@ def _runs(batch: Iterable[Intake]) -> Iterable[tuple[bool, list[Any]]]:
 
 def _known(connection: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, str]:
     """Payload digests of the tasks that are known already."""
-    known: dict[str, str] = {}
-    for start in range(0, len(task_ids), CHUNK):
-        chunk = task_ids[start : start + CHUNK]
-        known.update(connection.execute(SQL["known_requests"].replace("{keys}", ",".join("?" * len(chunk))), chunk))
-    return known
+    return dict(_in_chunks(connection, "known_requests", task_ids))
 
 
 def _early(connection: sqlite3.Connection, task_id: str) -> list[NewCommand]:
@@ -486,11 +517,31 @@ def _rows(connection: sqlite3.Connection, statement: str, *values: Any) -> list[
     return [rows.task_row(found) for found in connection.execute(SQL[statement], values).fetchall()]
 
 
-def _owned(connection: sqlite3.Connection, claim: Claim) -> TaskRow:
-    found = _rows(connection, "task_by_task_id", claim.task_id)
-    if not found or not lifecycle.owns(found[0], claim.fence):
+def _found(connection: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, TaskRow]:
+    """Rows by task id, without the archived ones."""
+    return {row.task_id: row for row in map(rows.task_row, _in_chunks(connection, "tasks_by_task_id", task_ids))}
+
+
+def _owned(found: Mapping[str, TaskRow], claim: Claim) -> TaskRow:
+    row = found.get(claim.task_id)
+    if row is None or not lifecycle.owns(row, claim.fence):
         raise Fenced(f"fence {claim.fence} of task {claim.task_id} is no longer in force")
-    return found[0]
+    return row
+
+
+def _in_chunks(connection: sqlite3.Connection, statement: str, keys: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+    """What a statement with {keys} finds."""
+    for start in range(0, len(keys), CHUNK):
+        chunk = keys[start : start + CHUNK]
+        yield from connection.execute(SQL[statement].replace("{keys}", ",".join("?" * len(chunk))), chunk).fetchall()
+
+
+def _parted(given: Iterable[TaskRow], is_first: Callable[[TaskRow], bool]) -> tuple[list[TaskRow], list[TaskRow]]:
+    """Those of which it is true, and the others."""
+    parts: tuple[list[TaskRow], list[TaskRow]] = ([], [])
+    for row in given:
+        parts[0 if is_first(row) else 1].append(row)
+    return parts
 
 
 def _checkpoints(connection: sqlite3.Connection, task_id: str) -> Mapping[str, Checkpoint]:
@@ -514,7 +565,3 @@ def _views(connection: sqlite3.Connection, states: Sequence[State], limit: int) 
         for values in connection.execute(SQL[statement], (wanted, limit))
     ]
     return [view for _, view in sorted(found, key=lambda pair: -pair[0])[:limit]]
-
-
-def _claim_of(connection: sqlite3.Connection, row: TaskRow) -> Claim:
-    return rows.claim_of(row, connection.execute(SQL["claimed_requests"], (row.id,)).fetchone())

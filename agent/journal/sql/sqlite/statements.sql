@@ -53,6 +53,9 @@ UPDATE dead_letter SET is_closed = 1 WHERE dead_letter_id = ?;
 -- name: task_by_task_id
 SELECT {task} FROM task WHERE id = (SELECT id FROM request WHERE task_id = ?);
 
+-- name: tasks_by_task_id
+SELECT {task} FROM task WHERE id IN (SELECT id FROM request WHERE task_id IN ({keys}));
+
 -- name: archived_by_task_id
 SELECT {task} FROM archive WHERE id = (SELECT id FROM request WHERE task_id = ?);
 
@@ -100,7 +103,7 @@ ORDER BY t.rank, t.id LIMIT ?;
 
 -- name: claimed_requests
 SELECT id, kind, ordering_key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request
-FROM request WHERE id = ?;
+FROM request WHERE id IN ({keys});
 
 -- name: renew
 UPDATE task SET lease_until = ?
