@@ -436,6 +436,7 @@ class MemoryJournal:
             first_started_at=row.first_started_at,
             attempt_deadline_s=task.attempt_deadline_s,
             total_deadline_s=task.total_deadline_s,
+            is_final=row.is_final,
             history=row.history,
         )
 

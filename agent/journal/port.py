@@ -136,6 +136,7 @@ class Claim:
     first_started_at: datetime
     attempt_deadline_s: float | None
     total_deadline_s: float | None
+    is_final: bool = False  # the point of no return lies behind: only the end is missing
     history: Sequence[Mapping[str, Any]] = ()  # contracts.failures.FailedAttempt as JSON
 
 

@@ -147,6 +147,7 @@ def claim_of(row: TaskRow, request: Sequence[Any]) -> Claim:
         first_started_at=row.first_started_at,
         attempt_deadline_s=attempt_deadline_s,
         total_deadline_s=total_deadline_s,
+        is_final=row.is_final,
         history=row.history,
     )
 

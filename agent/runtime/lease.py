@@ -36,13 +36,18 @@ class Lease:
     """One claim that this process holds. `on_stop` is called in the event loop, at most once per reason."""
 
     claim: Claim
-    leash: Path
+    leashes: Path  # the folder of all leashes
     deadline: float  # monotonic; no renewal after it
     on_stop: Callable[[Stop], None]
     renewed_at: float  # monotonic, before the last successful renewal was sent
     self_stop_s: float
     told: set[Stop] = field(default_factory=set)
     is_tied: bool = False  # something may hang on the leash: only then is it a file
+
+    @property
+    def leash(self) -> Path:
+        """Its file."""
+        return self.leashes / f"{self.claim.task_id}.{self.claim.fence}"
 
     def tie(self) -> None:
         """Write the leash, before the first child is tied to it."""
@@ -54,10 +59,11 @@ class Lease:
         """Children live until our self-stop, counted from the last renewal: before anybody else may claim."""
         if not self.is_tied:
             return
-        temporary = self.leash.with_suffix(".next")
+        leash = self.leash
+        temporary = leash.with_suffix(".next")
         try:
             temporary.write_text(f"{self.renewed_at + self.self_stop_s:.3f}\n", encoding="ascii")
-            temporary.replace(self.leash)  # the guardian never reads half a number
+            temporary.replace(leash)  # the guardian never reads half a number
         except OSError as exc:
             log.error("leash.not_moved", task_id=self.claim.task_id, error=exc.strerror)
 

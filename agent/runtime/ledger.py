@@ -25,11 +25,12 @@ class AttemptLedger:
     """The fenced hand of one attempt (agent.pipeline.port.Ledger)."""
 
     def __init__(self, lease: Lease, journal: Journal, clock: Clock, folder: Path) -> None:
+        """`folder` holds the folders of all tasks."""
         self._lease = lease
         self._claim = lease.claim
         self._journal = journal
         self._clock = clock
-        self._folder = folder
+        self._all_folders = folder
         self._has_folder = False
         self.closed = False
         self.last_step: str | None = None
@@ -48,11 +49,12 @@ class AttemptLedger:
 
     @property
     def folder(self) -> Path:
+        found = self._all_folders / self._claim.task_id / str(self._claim.fence)
         if not self._has_folder:  # made when it is asked for: most steps need none
             self._has_folder = True
-            shutil.rmtree(self._folder.parent, ignore_errors=True)
-            self._folder.mkdir(parents=True)
-        return self._folder
+            shutil.rmtree(found.parent, ignore_errors=True)
+            found.mkdir(parents=True)
+        return found
 
     @property
     def has_ground(self) -> bool:

@@ -113,6 +113,7 @@ class Worker:
         self._means = means
         self._idle_s = idle_s
         self._threaded = threaded
+        self._leashes = means.folder / LEASHES
         # A host name alone would take over the leases of an earlier process with the same name.
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self.keeper = LeaseKeeper(means.journal, means.settings, means.clock, means.metrics)
@@ -134,7 +135,7 @@ class Worker:
 
         Raises FatalError when an attempt found that this process must not go on.
         """
-        (self._means.folder / LEASHES).mkdir(parents=True, exist_ok=True)
+        self._leashes.mkdir(parents=True, exist_ok=True)
         if self._threaded:
             self.keeper.start()
         watch = asyncio.create_task(self._watch())
@@ -209,15 +210,15 @@ class Worker:
     def _begin(self, claim: Claim, sent_at: float) -> None:
         crash_point("worker.claimed")
         means = self._means
-        folder = means.folder / claim.task_id / str(claim.fence)
-        leash = means.folder / LEASHES / f"{claim.task_id}.{claim.fence}"
         limit_s = self._attempt_limit_s(claim)
 
         def stop(reason: Stop) -> None:
             running.stop(reason)
 
-        lease = Lease(claim, leash, sent_at + limit_s + DEADLINE_GRACE_S, stop, sent_at, means.settings.self_stop_s)
-        ledger = AttemptLedger(lease, means.journal, means.clock, folder)
+        lease = Lease(
+            claim, self._leashes, sent_at + limit_s + DEADLINE_GRACE_S, stop, sent_at, means.settings.self_stop_s
+        )
+        ledger = AttemptLedger(lease, means.journal, means.clock, means.folder)
         # A task that ended here a moment ago and is replayed or retried: its last attempt may still be removing its folder.
         earlier = tuple(
             other.task for other in self._running.values() if other.task and other.claim.task_id == claim.task_id
@@ -278,7 +279,8 @@ class Worker:
     async def _work(self, running: Running, limit_s: float) -> Ended:
         """Run the work within its limits."""
         claim, settings = running.claim, self._means.settings
-        if claim.crashes >= settings.max_crashes:
+        # Past the point of no return the delivery stands: only its end is to be told, and the total time bounds the tries.
+        if claim.crashes >= settings.max_crashes and not claim.is_final:
             return Ended()
         try:
             timer = asyncio.create_task(self._deadline(running, limit_s))

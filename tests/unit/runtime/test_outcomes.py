@@ -1,12 +1,15 @@
 """The table of outcomes (design §3): how a request can end, and what is published then. One test per row."""
 
+import asyncio
 import base64
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from agent.bus.port import Outgoing
-from agent.journal.port import State
+from agent.journal.port import Checkpoint, Ending, State
+from agent.pipeline.port import Ledger, Outcome
 from agent.testing.harness import Harness, cancel, request
 from contracts import topics
 
@@ -105,6 +108,40 @@ async def test_a_task_that_kills_its_worker_too_often_is_dead_lettered(harness: 
     assert letter["reason"]["kind"] == "poison"
     assert len(letter["attempts"]) == harness.settings.max_crashes + 1
     assert harness.statuses(about)[-1] == "failed"
+
+
+class DiesAtTheEnd:
+    """Delivers, and then loses its worker so many times."""
+
+    def __init__(self, crashes: int) -> None:
+        self.crashes = crashes
+        self.waiting = False
+
+    async def run(self, ledger: Ledger) -> Outcome:
+        if "deliver" not in await ledger.checkpoints():
+            await ledger.record(Checkpoint("deliver", "hash", {}, "1", 0.0), final=True)
+        if ledger.claim.crashes < self.crashes:
+            self.waiting = True
+            await asyncio.Event().wait()
+        return Outcome(Ending.COMPLETED, [])
+
+
+async def test_a_delivery_that_stands_is_finished_however_often_the_worker_died(tmp_path: Path) -> None:
+    """After the final checkpoint the artefact is there: a dead letter would deny what everybody can see."""
+    work = DiesAtTheEnd(crashes=5)
+    async with Harness(tmp_path, work=work) as harness:
+        assert work.crashes > harness.settings.max_crashes
+        about = await harness.deliver(request())
+        for _ in range(work.crashes):
+            await harness.until(lambda: work.waiting, "the end of the delivery")
+            work.waiting = False
+            await harness.crash()
+            harness.advance(harness.settings.lease_s + 1)
+            await harness.start()
+
+        await harness.until_state(about, State.COMPLETED)
+
+        assert harness.dead_letters() == []
 
 
 async def test_a_refused_document_is_rejected_with_its_diagnostics(harness: Harness) -> None:
