@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
@@ -49,6 +50,8 @@ ATTRIBUTES = (
 REQUIRED = ("specversion", "id", "source", "type")
 _BY_HEADER = {f"ce_{name}": name for name in ("specversion", *ATTRIBUTES)}
 _OPTIONAL_HEADERS = tuple((name, f"ce_{name}") for name in ATTRIBUTES if name not in REQUIRED)
+_optional = attrgetter(*(name for name, _ in _OPTIONAL_HEADERS))
+_all = attrgetter(*ATTRIBUTES)
 _KNOWN = frozenset(_BY_HEADER.values())
 # The origin's prompt-file agents know no envelope; their two shapes are taken as they are.
 _BARE = {CONTEXT_QUERY.topic.name: CONTEXT_QUERY, TASK_STATUS.topic.name: TASK_STATUS}
@@ -166,17 +169,18 @@ def encode(message_type: MessageType, envelope: Envelope, data: Mapping[str, obj
         ("ce_source", envelope.source.encode()),
         ("ce_type", message_type.wire.encode()),
     ]
-    for name, header in _OPTIONAL_HEADERS:
-        attribute = getattr(envelope, name)
-        if attribute is not None:
-            headers.append((header, _attribute_text(name, attribute).encode()))
+    headers += [
+        (header, _attribute_text(name, attribute).encode())
+        for (name, header), attribute in zip(_OPTIONAL_HEADERS, _optional(envelope), strict=True)
+        if attribute is not None
+    ]
     return Encoded(message_type.topic.name, key.encode(), _json(data), tuple(headers))
 
 
 def attributes(envelope: Envelope) -> dict[str, str]:
     """The attributes that are set, as text, in the order of the headers: what a journal row keeps of a request."""
-    found = {name: getattr(envelope, name) for name in ATTRIBUTES}
-    return {name: _attribute_text(name, value) for name, value in found.items() if value is not None}
+    found = zip(ATTRIBUTES, _all(envelope), strict=True)
+    return {name: _attribute_text(name, value) for name, value in found if value is not None}
 
 
 def sequence_text(sequence: int) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import structlog
@@ -45,6 +46,7 @@ METADATA_PAUSE_S = 0.1
 ADMIN_TIMEOUT_S = 60.0
 VISIBLE_TIMEOUT_S = 15.0
 RECORD_OVERHEAD_BYTES = 128  # batch header and the record's own varints, rounded up
+KEYS_KEPT = 8192  # keys whose partition is remembered
 PRODUCE_BATCH_BYTES = 256 * 1024
 # What a client raises when the broker is away; OSError is in it because name resolution and TLS surface as such.
 UNREACHABLE = (KafkaError, OSError, TimeoutError, ssl.SSLError)
@@ -402,7 +404,7 @@ class KafkaProducer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._client: AIOKafkaProducer | None = None
-        self._partitioner = DefaultPartitioner()
+        self._partition = lru_cache(KEYS_KEPT)(DefaultPartitioner())  # murmur2 in Python; a task sends several
 
     async def start(self) -> None:
         await self._ready()
@@ -482,13 +484,13 @@ class KafkaProducer:
     async def _by_partition(
         self, client: AIOKafkaProducer, records: Sequence[Outgoing]
     ) -> dict[tuple[str, int], list[Outgoing]]:
-        partitions: dict[str, list[int]] = {}
+        partitions: dict[str, tuple[int, ...]] = {}
         grouped: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             topic = self._settings.topic_prefix + record.topic
             if topic not in partitions:
-                partitions[topic] = sorted(await client.partitions_for(topic))
-            chosen = self._partitioner(record.key, partitions[topic], partitions[topic])
+                partitions[topic] = tuple(sorted(await client.partitions_for(topic)))
+            chosen = self._partition(record.key, partitions[topic], partitions[topic])
             grouped.setdefault((topic, chosen), []).append(record)
         return grouped
 

@@ -77,6 +77,7 @@ class SqliteJournal:
         self._is_readonly = False
         self._next_id = 1
         self._next_position = 1
+        self._event_prefix = token_hex(8)  # of this process; with the position, no other event has this id
 
     @classmethod
     def open_readonly(cls, path: Path, settings: JournalSettings | None = None) -> "SqliteJournal":
@@ -449,7 +450,7 @@ class SqliteJournal:
         self._next_position += len(events)
         return [
             (
-                first + index, token_hex(16), row_id, numbered.event.type, rows.dump(numbered.event.key),
+                first + index, f"{self._event_prefix}{first + index:016x}", row_id, numbered.event.type, rows.dump(numbered.event.key),
                 rows.dump(numbered.event.data), now.timestamp(), numbered.sequence,
             )
             for index, numbered in enumerate(events)

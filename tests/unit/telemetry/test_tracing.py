@@ -7,6 +7,8 @@ from threading import Thread
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent.settings import TelemetrySettings
 from agent.telemetry.tracing import Tracing, carrier, links, remote
@@ -80,3 +82,30 @@ def test_without_an_endpoint_spans_cost_nothing_and_carry_nothing() -> None:
 def test_a_bad_traceparent_is_no_context(attributes: dict[str, str]) -> None:
     """Senders may write anything into a header."""
     assert remote(attributes) is None
+
+
+@pytest.mark.parametrize(("ratio", "names"), [(0.0, []), (1.0, ["phase verify", "task build"])])
+def test_a_trace_is_recorded_whole_or_not_at_all(ratio: float, names: list[str]) -> None:
+    """The dice are cast once, for the root: a phase whose task was dropped would be a trace without a beginning."""
+    exporter = InMemorySpanExporter()
+    tracer = Tracing(TelemetrySettings(sample_ratio=ratio), processor=SimpleSpanProcessor(exporter)).tracer
+
+    with tracer.start_as_current_span("task build"), tracer.start_as_current_span("phase verify") as span:
+        assert bool(carrier(span)) is bool(names)
+
+    assert [span.name for span in exporter.get_finished_spans()] == names
+
+
+def test_below_a_dropped_task_nothing_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else half of the phases of dropped tasks would be recorded at a ratio of a half."""
+    exporter = InMemorySpanExporter()
+    tracer = Tracing(TelemetrySettings(sample_ratio=0.5), processor=SimpleSpanProcessor(exporter)).tracer
+    dice = iter([0.9, 0.1, 0.1])
+    monkeypatch.setattr("agent.telemetry.tracing.random.random", lambda: next(dice))
+
+    with tracer.start_as_current_span("task one"), tracer.start_as_current_span("phase of one"):
+        pass
+    with tracer.start_as_current_span("task two"):
+        pass
+
+    assert [span.name for span in exporter.get_finished_spans()] == ["task two"]
