@@ -30,6 +30,7 @@ from agent.pipeline.attempt import Means
 from agent.pipeline.engine import Engine
 from agent.pipeline.toolchain import OwnCompiler, OwnSuite
 from agent.runtime.supervisor import Supervisor
+from agent.runtime.worker import Means as AttemptMeans
 from agent.sandbox.local import LocalSandbox, hide_from_children
 from agent.services.embedded import EmbeddedPostgres
 from agent.services.external import ExternalPostgres
@@ -197,11 +198,11 @@ async def _agent(settings: Settings) -> AsyncIterator[tuple[Supervisor, int]]:
         engine = Engine(means)
         steps = [(step.phase.name.lower(), step.name) for step in engine.steps]
         start_at_zero(metrics, gates=[gate.name for gate in GATES], steps=steps)
-        supervisor = Supervisor(
-            bus=bus(settings), group=settings.kafka.group_id, journal=store, work=engine, artifacts=tools.artifacts, settings=settings.worker,
-            source=settings.source, folder=settings.workspace.absolute() / "attempts", clock=SystemClock(), metrics=metrics,
-            tracer=tracing.tracer,
+        attempts = AttemptMeans(
+            journal=store, work=engine, artifacts=tools.artifacts, settings=settings.worker, clock=SystemClock(),
+            folder=settings.workspace.absolute() / "attempts", metrics=metrics, tracer=tracing.tracer,
         )  # fmt: skip
+        supervisor = Supervisor(attempts, bus(settings), source=settings.source, group=settings.kafka.group_id)
         http = HttpServer(settings.http, metrics.registry, live=supervisor.live, ready=supervisor.ready)
         port = http.start()
         stack.callback(http.stop)

@@ -17,20 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from opentelemetry.trace import Tracer
 
-from agent.artifacts.port import Artifacts
 from agent.bus.port import Bus, Consumer
-from agent.clock import Clock
 from agent.errors import FatalError, TransientError
-from agent.journal.port import Depths, Journal, State
-from agent.pipeline.port import Work
+from agent.journal.port import Depths, State
 from agent.runtime.inbox import POLL_S, TOPICS, Inbox, Pressure
 from agent.runtime.outbox import Outbox
 from agent.runtime.verdict import backoff_s
 from agent.runtime.worker import IDLE_S, LEASHES, Means, Worker
-from agent.settings import WorkerSettings
-from agent.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -51,37 +45,22 @@ class Supervisor:
 
     def __init__(
         self,
-        *,
+        means: Means,
         bus: Bus,
-        journal: Journal,
-        work: Work,
-        artifacts: Artifacts,
-        settings: WorkerSettings,
+        *,
         source: str,
-        folder: Path,
-        clock: Clock,
-        metrics: Metrics,
-        tracer: Tracer,
         group: str = "backwright",
         idle_s: float = IDLE_S,
         threaded: bool = True,
     ) -> None:
-        """`folder` holds the attempts' own folders; `threaded=False` renews leases in the event loop (tests)."""
+        """`means.folder` holds the attempts' own folders; `threaded=False` renews leases in the event loop (tests)."""
+        self._means = means
         self._bus = bus
-        self._journal = journal
-        self._artifacts = artifacts
-        self._settings = settings
         self._source = source
-        self._folder = folder
-        self._clock = clock
-        self._metrics = metrics
-        self._tracer = tracer
         self._group = group
         self._idle_s = idle_s
-        self._pressure = Pressure(settings.pause_above, settings.resume_below)
-        self.worker = Worker(
-            Means(journal, work, artifacts, settings, folder, clock, metrics, tracer), idle_s=idle_s, threaded=threaded
-        )
+        self._pressure = Pressure(means.settings.pause_above, means.settings.resume_below)
+        self.worker = Worker(means, idle_s=idle_s, threaded=threaded)
         self._draining = asyncio.Event()
         self._worked = asyncio.Event()  # no attempt is left: the inbox may leave the group
         self._closing = asyncio.Event()
@@ -93,7 +72,7 @@ class Supervisor:
         """Begin to end, as on SIGTERM."""
         if not self._draining.is_set():
             log.info("agent.draining", running=self.worker.running)
-            self._metrics.draining.set(1)
+            self._means.metrics.draining.set(1)
             self._draining.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -131,19 +110,19 @@ class Supervisor:
 
     async def _keep_inbox(self) -> None:
         """construct → start → on error stop → backoff → new."""
-        tries = 0
+        tries, means = 0, self._means
         while not self._worked.is_set():
             consumer = self._bus.consumer(TOPICS, group=self._group)
             self._consumer, self._consumer_since = consumer, time.monotonic()
             inbox = Inbox(
-                consumer, self._journal, self._artifacts, self._clock, self._metrics, self._tracer, self._pressure,
+                consumer, means.journal, means.artifacts, means.clock, means.metrics, means.tracer, self._pressure,
                 poll_s=min(POLL_S, self._idle_s),
             )  # fmt: skip
             try:
                 await inbox.run(draining=self._draining.is_set, ended=self._worked.is_set)
             except TransientError as exc:
                 tries = 1 if time.monotonic() - self._consumer_since > CALM_S else tries + 1
-                self._metrics.consumer_restarts.labels(type(exc).__name__).inc()
+                self._means.metrics.consumer_restarts.labels(type(exc).__name__).inc()
                 delay_s = backoff_s(tries, base_s=RESTART_BASE_S, cap_s=RESTART_CAP_S)
                 log.warning(
                     "consumer.restarted", error_type=type(exc).__name__, error=str(exc)[:300], retry_after_s=delay_s
@@ -153,9 +132,9 @@ class Supervisor:
                         await self._worked.wait()
 
     async def _keep_outbox(self) -> None:
-        outbox = Outbox(
-            self._bus.producer(), self._journal, self._source, self._clock, self._metrics, idle_s=self._idle_s
-        )
+        means = self._means
+        producer = self._bus.producer()
+        outbox = Outbox(producer, means.journal, self._source, means.clock, means.metrics, idle_s=self._idle_s)
         await outbox.run(closing=self._closing)
 
     async def _keep_gauges(self) -> None:
@@ -164,18 +143,18 @@ class Supervisor:
             before = self._ticked_at = time.monotonic()
             await asyncio.sleep(GAUGE_EVERY_S)
             self._lag_s = max(0.0, time.monotonic() - before - GAUGE_EVERY_S)
-            self._metrics.loop_lag.set(self._lag_s)
+            self._means.metrics.loop_lag.set(self._lag_s)
             try:
-                depths = await self._journal.depths()
+                depths = await self._means.journal.depths()
             except TransientError:
-                self._metrics.journal_errors.labels("depths").inc()
+                self._means.metrics.journal_errors.labels("depths").inc()
             else:
                 self._journal_seen_at = time.monotonic()
                 self._show(depths)
             self._show_consumer()
 
     def _show(self, depths: Depths) -> None:
-        metrics, by_state = self._metrics, depths.by_state
+        metrics, by_state = self._means.metrics, depths.by_state
         self._pressure.waiting = by_state.get(State.AVAILABLE, 0) + by_state.get(State.SCHEDULED, 0)
         for state in State:
             metrics.tasks.labels(state.value).set(by_state.get(state, 0))
@@ -189,20 +168,21 @@ class Supervisor:
         if self._consumer is None:
             return
         health = self._consumer.health()
-        self._metrics.poll_age.set(self._poll_age_s())
-        self._metrics.assigned_partitions.set(health.assigned_partitions)
+        self._means.metrics.poll_age.set(self._poll_age_s())
+        self._means.metrics.assigned_partitions.set(health.assigned_partitions)
         for topic, records in self._consumer.lag().items():
-            self._metrics.consumer_lag.labels(topic).set(records)
+            self._means.metrics.consumer_lag.labels(topic).set(records)
 
     async def _keep_tidy(self) -> None:
         """Old rows, artefacts that nobody names any more, and folders of attempts that died."""
         while True:
             await asyncio.sleep(TIDY_EVERY_S)
             try:
-                while (done := await self._journal.tidy(older_than_s=KEEP_S)).archived:
+                while (done := await self._means.journal.tidy(older_than_s=KEEP_S)).archived:
                     log.info("journal.tidied", archived=done.archived, answers=done.answers, commands=done.commands)
-                removed = await self._artifacts.collect(await self._journal.referenced(), older_than_s=KEEP_S)
-                swept = await asyncio.to_thread(_sweep, self._folder)
+                names = await self._means.journal.referenced()
+                removed = await self._means.artifacts.collect(names, older_than_s=KEEP_S)
+                swept = await asyncio.to_thread(_sweep, self._means.folder)
             except TransientError as exc:
                 log.warning("tidy.failed", error_type=type(exc).__name__)
             else:

@@ -19,6 +19,7 @@ from agent.journal.memory import MemoryJournal
 from agent.journal.port import Journal, State, TaskView
 from agent.pipeline.port import Work
 from agent.runtime.supervisor import Supervisor
+from agent.runtime.worker import Means
 from agent.settings import WorkerSettings
 from agent.telemetry.metrics import Metrics
 from agent.testing.clock import ManualClock
@@ -126,10 +127,11 @@ class Harness:
         self.supervisor = self._make()
 
     def _make(self) -> Supervisor:
-        return Supervisor(
-            bus=self.bus, journal=self.journal, work=self.work, artifacts=self.artifacts, settings=self.settings, source="/tests/agent",
-            folder=self._folder, clock=self.clock, metrics=self.metrics, tracer=self.tracer, idle_s=0.02, threaded=False,
+        means = Means(
+            journal=self.journal, work=self.work, artifacts=self.artifacts, settings=self.settings, folder=self._folder,
+            clock=self.clock, metrics=self.metrics, tracer=self.tracer,
         )  # fmt: skip
+        return Supervisor(means, self.bus, source="/tests/agent", idle_s=0.02, threaded=False)
 
     async def __aenter__(self) -> "Harness":
         await self.start()

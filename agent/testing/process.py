@@ -29,6 +29,7 @@ from agent.journal.port import Journal
 from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
 from agent.runtime.supervisor import Supervisor
+from agent.runtime.worker import Means
 from agent.sandbox.local import LocalSandbox
 from agent.settings import Settings
 from agent.telemetry import logs
@@ -219,11 +220,12 @@ async def serve(settings: Settings, *, steps: Sequence[str], step_s: float, effe
     journal, artifacts = _stores(settings)
     await journal.open()
     sandbox = LocalSandbox(settings.sandbox, settings.workspace / "cache")
-    supervisor = Supervisor(
-        bus=KafkaBus(settings.kafka), group=settings.kafka.group_id, journal=journal, artifacts=artifacts,
-        work=ScriptedWork(steps, step_s=step_s, effects_file=effects, sandbox=sandbox, checked=False), settings=settings.worker,
-        source=settings.source, folder=settings.workspace / "attempts", clock=clock, metrics=metrics, tracer=tracing.tracer,
+    means = Means(
+        journal=journal, artifacts=artifacts, settings=settings.worker, folder=settings.workspace / "attempts", clock=clock,
+        work=ScriptedWork(steps, step_s=step_s, effects_file=effects, sandbox=sandbox, checked=False),
+        metrics=metrics, tracer=tracing.tracer,
     )  # fmt: skip
+    supervisor = Supervisor(means, KafkaBus(settings.kafka), source=settings.source, group=settings.kafka.group_id)
     http = HttpServer(settings.http, metrics.registry, live=supervisor.live, ready=supervisor.ready)
     try:
         structlog.get_logger().info("agent.started", port=http.start())

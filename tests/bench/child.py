@@ -33,6 +33,7 @@ from agent.journal.sqlite import SqliteJournal
 from agent.pipeline.port import Ledger, Outcome
 from agent.runtime.inbox import TOPICS, Inbox, Pressure
 from agent.runtime.supervisor import Supervisor
+from agent.runtime.worker import Means
 from agent.settings import JournalSettings, KafkaSettings, TelemetrySettings, WorkerSettings
 from agent.telemetry import logs
 from agent.telemetry.metrics import Metrics
@@ -278,11 +279,12 @@ async def life(order: Order) -> Mapping[str, Any]:
     journal = journal_of(order)
     await journal.open()
     settings = WorkerSettings(concurrency=order.concurrency, pause_above=100_000, resume_below=90_000)
-    supervisor = Supervisor(
-        bus=CountedBus(KafkaBus(_kafka(order)), tally, order.records * STATUSES), group=order.group, journal=journal,
-        work=BriefWork(), artifacts=MemoryArtifacts(), settings=settings, source="/bench/agent",
-        folder=Path(order.folder) / "attempts", clock=SystemClock(), metrics=metrics, tracer=tracer,
+    means = Means(
+        journal=journal, work=BriefWork(), artifacts=MemoryArtifacts(), settings=settings, clock=SystemClock(),
+        folder=Path(order.folder) / "attempts", metrics=metrics, tracer=tracer,
     )  # fmt: skip
+    bus = CountedBus(KafkaBus(_kafka(order)), tally, order.records * STATUSES)
+    supervisor = Supervisor(means, bus, source="/bench/agent", group=order.group)
     running = asyncio.create_task(supervisor.run(stop))
     try:
         await until(lambda: supervisor.ready()[0] or running.done(), "a place in the group")
