@@ -1,6 +1,7 @@
 """Deliver: the repository with its evidence, and the message that says what stands in it."""
 
 import asyncio
+import json
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from agent.journal.port import Event
 from agent.pipeline import repository
 from agent.pipeline.attempt import Attempt
 from agent.pipeline.develop import document, stored_files
+from agent.pipeline.page import page
 from agent.pipeline.phase import Result, Step
 from agent.pipeline.repository import Conflict, Prepared
 from agent.pipeline.verify import measured, step_name
@@ -24,6 +26,10 @@ from contracts.status import ErrorReport, Phase
 
 FINAL = "deliver"
 PORT = 8080
+EDITED = (
+    "Branch main holds edits besides the generated code: the evidence is about branch generated; "
+    "run `backwright verify` on the merged folder"
+)
 T = TypeVar("T")
 
 
@@ -39,6 +45,7 @@ def steps(gates: Sequence[Gate]) -> tuple[Step, ...]:
             Phase.DELIVER,
             1,
             make_repository,
+            version=2,
             items=("Repository",),
             needs=needs,
             commits=True,
@@ -89,53 +96,64 @@ async def hand_over(attempt: Attempt) -> Result:
 
 
 async def delivered_files(attempt: Attempt) -> FileSet:
-    """What was verified, plus analysis, plan, evidence and report below `.backwright/` (outside the digest)."""
-    compiled, means = attempt.outputs["compile"], attempt.means
-    files = await stored_files(attempt)
-    documents = {**attempt.outputs["plan"]["documents"], "report.json": compiled["report"]}
-    extra = {f".backwright/{name}": File(await means.artifacts.get(stored)) for name, stored in documents.items()}
+    """What was verified, plus analysis, plan, evidence, report and a page for people below `.backwright/` (outside the digest)."""
+    means = attempt.means
+    stored = {**attempt.outputs["plan"]["documents"], "report.json": attempt.outputs["compile"]["report"]}
+    beside = {name: await means.artifacts.get(digest) for name, digest in stored.items()}
     known = measured(attempt)
-    tables = {
-        "evidence.json": [e.model_dump(mode="json", exclude_none=True) for e in known],
-        "readiness.json": [i.model_dump(mode="json") for i in means.suite.readiness(known)],
-    }
-    extra |= {f".backwright/{name}": File(document(table)) for name, table in tables.items()}
-    return files | extra
+    readiness = means.suite.readiness(known)
+    beside["evidence.json"] = document([e.model_dump(mode="json", exclude_none=True) for e in known])
+    beside["readiness.json"] = document([i.model_dump(mode="json") for i in readiness])
+    resources = json.loads(beside["plan.json"])["resources"]
+    shown = page(_sentence(attempt), known, readiness, list(_left_open(attempt)), resources)
+    beside |= {name: text.encode() for name, text in shown.items()}
+    return await stored_files(attempt) | {f".backwright/{name}": File(content) for name, content in beside.items()}
 
 
 def delivery(attempt: Attempt, prepared: Prepared) -> TaskDelivered:
     """The message, every figure of it from a checkpoint."""
-    compiled, planned, suite = attempt.outputs["compile"], attempt.outputs["plan"], attempt.means.suite
-    known = measured(attempt)
-    operations = tuple(OperationReport.model_validate(operation) for operation in compiled["operations"])
-    name, features = compiled["service"], tuple(planned["features"])
-    path, target = f"services/{name}", attempt.request.target.value
+    compiled, planned = attempt.outputs["compile"], attempt.outputs["plan"]
+    known, path = measured(attempt), _path(attempt)
     return TaskDelivered(
         task_id=attempt.claim.task_id,
         attempt=attempt.claim.attempt,
         service=DeliveredService(
-            name=name, target=target, path=path, branch="main", commit=prepared.main,
-            digest=compiled["digest"], features=features,
+            name=compiled["service"], target=attempt.request.target.value, path=path, branch="main", commit=prepared.main,
+            digest=compiled["digest"], features=tuple(planned["features"]),
         ),
-        summary=suite.sentence(known, target=target, path=path, operations=operations, features=features),
+        summary=_sentence(attempt),
         evidence=known,
-        readiness=suite.readiness(known),
-        operations=operations,
-        pending=tuple(_pending(operations, prepared)),
+        readiness=attempt.means.suite.readiness(known),
+        operations=_operations(attempt),
+        pending=(*_left_open(attempt), *([EDITED] if prepared.is_edited else [])),
         assumptions=tuple(planned["assumptions"]),
         start_command=f"backwright serve {path} --port {PORT}",
     )  # fmt: skip
 
 
-def _pending(operations: Sequence[OperationReport], prepared: Prepared) -> Iterator[str]:
-    for operation in operations:
+def _sentence(attempt: Attempt) -> str:
+    planned, target = attempt.outputs["plan"], attempt.request.target.value
+    return attempt.means.suite.sentence(
+        measured(attempt),
+        target=target,
+        path=_path(attempt),
+        operations=_operations(attempt),
+        features=planned["features"],
+    )
+
+
+def _operations(attempt: Attempt) -> tuple[OperationReport, ...]:
+    return tuple(OperationReport.model_validate(operation) for operation in attempt.outputs["compile"]["operations"])
+
+
+def _left_open(attempt: Attempt) -> Iterator[str]:
+    for operation in _operations(attempt):
         if operation.verdict in {"hooked", "refused"}:
             yield f"Operation {operation.operation}: {operation.reason or operation.rule}"
-    if prepared.is_edited:
-        yield (
-            "Branch main holds edits besides the generated code: the evidence is about branch generated; "
-            "run `backwright verify` on the merged folder"
-        )
+
+
+def _path(attempt: Attempt) -> str:
+    return f"services/{attempt.outputs['compile']['service']}"
 
 
 async def _in_scratch(attempt: Attempt, act: Callable[[Path, Path], Awaitable[T]]) -> T:

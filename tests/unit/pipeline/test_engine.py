@@ -424,6 +424,7 @@ async def test_what_lies_there_is_what_was_verified(bench: Bench) -> None:
     names = {path.name for path in (service / ".backwright").iterdir()}
     assert names == {
         "manifest.json", "analysis.md", "analysis.json", "plan.json", "evidence.json", "readiness.json", "report.json",
+        "README.md",
     }  # fmt: skip
     evidence = json.loads((service / ".backwright" / "evidence.json").read_bytes())
     assert [e["gate"] for e in evidence] == [e["gate"] for e in delivered.data["evidence"]]
