@@ -2,17 +2,25 @@
 
 Measured: a transaction around a single SELECT costs more than half of the throughput. So the engine is in autocommit
 mode and nothing is rolled back on return; `begin` opens a real transaction and commits before the response is sent.
+
+Having no connection is a problem of ours, told as such (503): what a caller of `read` or `begin` sees as TimeoutError
+is never the database's.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.errors import Kind, Problem
 from app.settings import Settings
 from app.values import encode
+
+log = structlog.get_logger()
 
 
 def async_url(dsn: str) -> URL:
@@ -51,15 +59,31 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which every statement commits by itself."""
-        async with self.engine.connect() as connection:
+        """A connection on which every statement commits by itself. Raises Problem: there is none to be had."""
+        connection = await self._connect(self.engine)
+        try:
             yield connection
+        finally:
+            await connection.close()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end, rolled back on any exception."""
-        async with self._transactional.begin() as connection:
-            yield connection
+        """A transaction: committed at the end, rolled back on any exception. Raises Problem: no connection."""
+        connection = await self._connect(self._transactional)
+        try:
+            async with connection.begin():
+                yield connection
+        finally:
+            await connection.close()
+
+    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+        try:
+            return await engine.connect()
+        except PoolTimeout as exc:
+            raise Problem(Kind.UNAVAILABLE, "The service is busy.", headers={"Retry-After": "1"}) from exc
+        except OSError as exc:  # refused, reset, or (TimeoutError is one) no answer
+            log.error("database.unreachable", error_type=type(exc).__name__)
+            raise Problem(Kind.UNAVAILABLE, "The service is not available.") from exc
 
     async def close(self) -> None:
         """Close every connection."""

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.database import Database
+from app.errors import Problem
 from app.routing import add_route, answer
 from app.telemetry import Metrics
 
@@ -60,7 +61,7 @@ class Health:
         try:
             async with self._database.read() as connection:
                 revision = (await connection.execute(REVISION)).scalar_one_or_none()
-        except (SQLAlchemyError, OSError, TimeoutError):
+        except (SQLAlchemyError, OSError, Problem):
             return self._answer(request, "/health/ready", 503, {"status": "database unreachable or not migrated"})
         if revision != self._revision:
             return self._answer(request, "/health/ready", 503, {"status": "another migration is needed"})

@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -213,13 +212,6 @@ class Endpoint:
             return self._refuse(request, problem)
         except DBAPIError as exc:
             return self._refuse(request, translate(exc))
-        except PoolTimeout:
-            return self._refuse(
-                request, Problem(Kind.UNAVAILABLE, "The service is busy.", headers={"Retry-After": "1"})
-            )
-        except OSError as exc:  # the database is out of reach
-            log.error("database.unreachable", error_type=type(exc).__name__)
-            return self._refuse(request, Problem(Kind.UNAVAILABLE, "The service is not available."))
         except TimeoutError:
             return self._refuse(request, Problem(Kind.TIMED_OUT, "The request took too long."))
 
