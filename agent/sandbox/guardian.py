@@ -57,7 +57,7 @@ class Order:
         self.time_s: float = given["time_s"]
         self.memory_bytes: int = given["memory_bytes"]
         self.open_files: int = given["open_files"]
-        self.processes: int = given["processes"]
+        self.processes: int | None = given["processes"]
         self.file_bytes: int = given["file_bytes"]
 
     @property
@@ -295,7 +295,7 @@ def _descendants() -> set[int]:
 
 def _start(order: Order) -> tuple[int, str]:
     """Fork, confine and exec the child; (pid, what is in force). Raises OSError with the reason if it cannot be run."""
-    processes = _threads_of(order.effective_uid) + order.processes
+    processes = None if order.processes is None else _threads_of(order.effective_uid) + order.processes
     report_read, report_write = os.pipe2(os.O_CLOEXEC)
     guardian = os.getpid()
     pid = os.fork()
@@ -335,7 +335,7 @@ def _exec(order: Order) -> None:
     raise problem
 
 
-def _confine(order: Order, processes: int, guardian: int) -> str:
+def _confine(order: Order, processes: int | None, guardian: int) -> str:
     """Everything that holds for the child; runs in the child. Returns what became of the network."""
     os.setsid()
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -360,14 +360,15 @@ def _confine(order: Order, processes: int, guardian: int) -> str:
     return network
 
 
-def _limit(order: Order, processes: int) -> None:
+def _limit(order: Order, processes: int | None) -> None:
     wanted = {
         resource.RLIMIT_AS: order.memory_bytes,
         resource.RLIMIT_NOFILE: order.open_files,
-        resource.RLIMIT_NPROC: processes,
         resource.RLIMIT_FSIZE: order.file_bytes,
         resource.RLIMIT_CORE: 0,
     }
+    if processes is not None:
+        wanted[resource.RLIMIT_NPROC] = processes
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -426,10 +427,10 @@ def _threads_of(uid: int) -> int:
 
 
 def _describe(order: Order, network: str) -> str:
-    mib = 1024 * 1024
+    mib, processes = 1024 * 1024, "unbounded" if order.processes is None else order.processes
     return (
         f"user {order.user} ({order.effective_uid}), network {network}, no new privileges, own session, "
-        f"memory {order.memory_bytes // mib} MiB, {order.processes} processes, {order.open_files} open files, "
+        f"memory {order.memory_bytes // mib} MiB, {processes} processes, {order.open_files} open files, "
         f"file {order.file_bytes // mib} MiB, time {order.time_s:g} s"
     )
 

@@ -197,7 +197,7 @@ class LocalSandbox:
             "time_s": limits.time_s,
             "memory_bytes": min(limits.memory_bytes, self._settings.memory_bytes),
             "open_files": limits.open_files,
-            "processes": min(limits.processes, self._settings.processes),
+            "processes": None if limits.processes is None else min(limits.processes, self._settings.processes),
             "file_bytes": limits.file_bytes,
         }
 

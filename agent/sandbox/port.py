@@ -27,7 +27,9 @@ class Limits:
     time_s: float = 300.0
     memory_bytes: int = 4 * 1024**3  # address space
     open_files: int = 4096
-    processes: int = 512
+    processes: int | None = (
+        512  # more than the user has at the start; None: not bounded, for a program that bounds itself
+    )
     file_bytes: int = 2 * 1024**3
     output_bytes: int = 4 * 1024**2  # of stdout and stderr kept; the tail is what is kept
 

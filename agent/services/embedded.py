@@ -113,7 +113,9 @@ class EmbeddedPostgres:
             [*argv, "-k", str(sockets), *(part for option in options for part in ("-c", option))],
             cwd=folder,
             environment=binaries.environment,
-            limits=Limits(time_s=A_DAY_S, processes=self._settings.max_connections + 64, output_bytes=256 * 1024),
+            # Linux counts the processes of all tasks under the sandbox's user, so a bound here lets one task's tests
+            # refuse another task's connections. `max_connections` is what bounds a server.
+            limits=Limits(time_s=A_DAY_S, processes=None, output_bytes=256 * 1024),
             stop_signal=signal.SIGQUIT,  # immediate: no checkpoint for data that is removed next, but shared memory is freed
             farewell_s=0.5,
         )

@@ -14,13 +14,22 @@ import pytest
 
 from agent.errors import EnvironmentUnfit
 from agent.sandbox.local import LocalSandbox
-from agent.sandbox.port import Leash
+from agent.sandbox.port import Command, Leash
 from agent.services import embedded
 from agent.services.embedded import EmbeddedPostgres
 from agent.services.external import ExternalPostgres
 from agent.services.port import Databases, PostgreSQL
 from agent.settings import PostgresSettings, SandboxSettings
 from tests.postgres import PostgresServer
+from tests.unit.sandbox.processes import eventually
+
+CROWD = """
+import threading
+never = threading.Event()
+for _ in range(300):
+    threading.Thread(target=never.wait).start()
+print("here", flush=True)
+"""
 
 
 @pytest.fixture
@@ -176,3 +185,18 @@ async def test_no_binaries_is_one_clear_line(sandbox: LocalSandbox, monkeypatch:
         async with EmbeddedPostgres(sandbox, PostgresSettings()).server(leash=Leash()):
             pass
     assert "embedded" in caught.value.remedy
+
+
+async def test_other_tasks_processes_do_not_refuse_connections(sandbox: LocalSandbox) -> None:
+    """The kernel counts processes per user: a server once had `max_connections` + 64 for itself and for everybody after it."""
+    settings = PostgresSettings(max_connections=20)
+    async with EmbeddedPostgres(sandbox, settings).server(leash=Leash()) as server, sandbox.scratch("crowd-") as folder:
+        database = await server.database()
+        crowded = await sandbox.start(Command([str(sandbox.interpreter()), "-c", CROWD], cwd=folder), leash=Leash())
+        try:
+            await asyncio.to_thread(eventually, lambda: "here" in crowded.output())
+            connection = await asyncpg.connect(database.dsn)
+            assert await connection.fetchval("SELECT 1") == 1
+            await connection.close()
+        finally:
+            await crowded.stop(grace_s=0.1)
