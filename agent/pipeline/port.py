@@ -36,7 +36,11 @@ class Ledger(Protocol):
         """Finished steps of earlier attempts."""
 
     async def record(self, checkpoint: Checkpoint | None, events: Sequence[Event] = (), *, final: bool = False) -> None:
-        """Store a checkpoint and its events together; `final` is the point of no return."""
+        """Store a checkpoint and its events together; `final` is the point of no return.
+
+        Events alone are on their way when this returns: stored in order, before or with the next checkpoint or the end,
+        and at the latest when the attempt next waits for something. What refuses them is raised by the next write.
+        """
 
     async def answer(self, query_id: str, *, timeout_s: float) -> bytes | None:
         """Wait for a context answer, at most `timeout_s`."""

@@ -1,8 +1,10 @@
 """The fenced hand of one attempt: what work may write, and nothing after the lease is gone."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +34,8 @@ class AttemptLedger:
         self._clock = clock
         self._all_folders = folder
         self._has_folder = False
+        self._untold: list[Event] = []  # given to `record` without a checkpoint: see there
+        self._telling: asyncio.Task[None] | None = None
         self.closed = False
         self.last_step: str | None = None
         self.resumed_steps = 0
@@ -68,14 +72,23 @@ class AttemptLedger:
         return found
 
     async def record(self, checkpoint: Checkpoint | None, events: Sequence[Event] = (), *, final: bool = False) -> None:
+        """Events alone are stored with the attempt's next write or, if none follows at once, by a write of their own
+        that nobody waits for: the step that they announce need not stand still for it. A refusal is raised by the next
+        write.
+        """
+        for event in events:
+            self.note(event)
+        if checkpoint is None and events and not final:
+            self._check()
+            self._tell_soon(events)
+            return
         if checkpoint is not None:
             crash_point("worker.step_done", checkpoint.step)
-        await self.patiently(lambda: self._journal.record(self._claim, checkpoint, events, final=final))
+        told = await self._take_untold()
+        await self.patiently(lambda: self._journal.record(self._claim, checkpoint, (*told, *events), final=final))
         if checkpoint is not None:
             self.last_step = checkpoint.step
             crash_point("worker.checkpointed")
-        for event in events:
-            self.note(event)
 
     def note(self, event: Event) -> None:
         """Remember where the task stands, for the statuses that the worker itself writes."""
@@ -94,17 +107,56 @@ class AttemptLedger:
 
     async def finish(self, finish: Finish) -> None:
         """Store the end of the attempt."""
+        if told := await self._take_untold():
+            finish = replace(finish, events=(*told, *finish.events))
         await self.patiently(lambda: self._journal.finish(self._claim, finish))
+
+    def _tell_soon(self, events: Sequence[Event]) -> None:
+        if not self._untold:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._untold += events
+
+    def _tell(self) -> None:
+        """Store what is untold now, unless a write took it along in the meantime."""
+        if self._untold and self._telling is None:
+            self._telling = asyncio.create_task(self._tell_all())
+            self._telling.add_done_callback(_retrieve)
+
+    async def _tell_all(self) -> None:
+        while told := self._untold:
+            self._untold = []
+            await self.patiently(partial(self._journal.record, self._claim, None, told))
+        self._telling = None  # a refusal stays, for the next write to raise
+
+    async def _take_untold(self) -> Sequence[Event]:
+        """What the next write takes along, once what was told before is stored. Raises what refused that, once."""
+        if (telling := self._telling) is not None:
+            try:
+                await asyncio.shield(telling)
+            finally:
+                if telling.done():
+                    self._telling = None
+        told, self._untold = self._untold, []
+        return told
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait out an outage of a store; the lease bounds it, for the keeper closes this ledger."""
         tries = 0
         while True:
-            # Asked here and not only by the keeper: after a SIGSTOP this loop may wake up before the keeper does.
-            if self.closed or self._lease.has_run_out(self._clock.monotonic()):
-                raise Fenced("the lease is lost")
+            self._check()
             try:
                 return await call()
             except TransientError:
                 tries += 1
                 await self._clock.sleep(backoff_s(tries, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+
+    def _check(self) -> None:
+        # Asked here and not only by the keeper: after a SIGSTOP this loop may wake up before the keeper does.
+        if self.closed or self._lease.has_run_out(self._clock.monotonic()):
+            raise Fenced("the lease is lost")
+
+
+def _retrieve(telling: "asyncio.Task[None]") -> None:
+    """An attempt that was overtaken asks no more; asyncio need not complain about that."""
+    if not telling.cancelled():
+        telling.exception()

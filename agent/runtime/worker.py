@@ -29,7 +29,9 @@ from agent.clock import Clock
 from agent.errors import EnvironmentUnfit, FatalError, Fenced, JournalUnavailable
 from agent.journal.port import Claim, Ending, Event, Finish, Journal
 from agent.pipeline.port import Outcome, Work
+from agent.runtime.bell import Bell
 from agent.runtime.crashpoints import crash_point
+from agent.runtime.deadlines import Deadlines
 from agent.runtime.lease import DEADLINE_GRACE_S, Lease, LeaseKeeper
 from agent.runtime.ledger import AttemptLedger
 from agent.runtime.letters import letter, letter_id, trace_id
@@ -71,6 +73,7 @@ class Running:
     task: asyncio.Task[None] | None = None
     reason: Stop | None = None
     working: bool = False  # inside Work.run: only then is there anything to interrupt
+    in_place: bool = True  # counts against the concurrency: until its end is on the way to the journal
     cancel_seen_at: float | None = None
 
     def stop(self, reason: Stop) -> None:
@@ -118,7 +121,9 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self.keeper = LeaseKeeper(means.journal, means.settings, means.clock, means.metrics)
         self._running: dict[tuple[str, int], Running] = {}  # by task and fence: see `_begin`
-        self._ended = asyncio.Event()
+        self._free = means.settings.concurrency
+        self._bell = Bell(means.journal, means.clock, idle_s)
+        self._deadlines = Deadlines(means.clock)
         self._fatal: FatalError | None = None
 
     @property
@@ -138,6 +143,7 @@ class Worker:
         self._leashes.mkdir(parents=True, exist_ok=True)
         if self._threaded:
             self.keeper.start()
+        self._bell.start(draining)
         watch = asyncio.create_task(self._watch())
         try:
             while not draining.is_set() and self._fatal is None:
@@ -145,24 +151,26 @@ class Worker:
             await self._drain()
         finally:
             watch.cancel()
+            await self._bell.stop()
             for running in list(self._running.values()):
                 running.stop(Stop.DRAIN)
             await self._wait_for_all(None)
+            self._deadlines.close()
             self.keeper.stop()
         if self._fatal is not None:
             raise self._fatal
 
     async def _claim(self, draining: asyncio.Event) -> None:
-        """Fill the free places, then wait until there may be more to do."""
-        means = self._means
-        free = means.settings.concurrency - len(self._running)
+        """Fill the free places, then sleep until there may be more to do."""
+        means, free = self._means, self._free
+        self._bell.silence()
         try:
             sent_at = means.clock.monotonic()
             claims = await means.journal.claim(self.name, limit=free, lease_s=means.settings.lease_s) if free else []
             for claim in claims:
                 self._begin(claim, sent_at)
             if not claims:
-                await self._idle(draining, is_full=not free)
+                await self._bell.sleep()
         except JournalUnavailable as exc:
             means.metrics.journal_errors.labels("claim").inc()
             log.warning("claim.failed", error_type=type(exc).__name__)
@@ -170,27 +178,6 @@ class Worker:
                 # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the event.
                 async with asyncio.timeout(self._idle_s):
                     await draining.wait()
-
-    async def _idle(self, draining: asyncio.Event, *, is_full: bool) -> None:
-        """Until the journal changes, an attempt ends, draining begins, or a delayed task may be due."""
-        if not is_full and not self._running:
-            await self._means.journal.changed(timeout_s=self._idle_s)
-            return
-        waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._ended.wait()),
-            asyncio.create_task(draining.wait()),
-        ]
-        if not is_full:
-            waits.append(asyncio.create_task(self._means.journal.changed(timeout_s=self._idle_s)))
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        self._ended.clear()
-        for finished in done:
-            finished.result()
 
     async def _watch(self) -> None:
         """Tell the keeper that the loop lives, and let it look for a cancellation when the journal changes."""
@@ -225,11 +212,19 @@ class Worker:
         )
         running = Running(claim, lease, ledger, time.monotonic(), sent_at, earlier)
         self._running[claim.task_id, claim.fence] = running
+        self._free -= 1
         self.keeper.hold(running.lease)
         means.metrics.running.set(len(self._running))
         if claim.attempt == 1:
             means.metrics.queue_wait.observe(max(0.0, (claim.started_at - claim.accepted_at).total_seconds()))
-        running.task = asyncio.create_task(self._attempt(running, limit_s), name=f"attempt {claim.task_id}")
+        running.task = asyncio.create_task(self._attempt(running, limit_s))
+
+    def _leave(self, running: Running) -> None:
+        """Give its place to the next attempt, whose claim may then share the commit that stores this one's end."""
+        if running.in_place:
+            running.in_place = False
+            self._free += 1
+            self._bell.ring()
 
     def _attempt_limit_s(self, claim: Claim) -> float:
         facts = self._facts(claim)
@@ -274,7 +269,7 @@ class Worker:
                 await asyncio.to_thread(shutil.rmtree, self._means.folder / claim.task_id, ignore_errors=True)
             del self._running[claim.task_id, claim.fence]
             self._means.metrics.running.set(len(self._running))
-            self._ended.set()
+            self._leave(running)
 
     async def _work(self, running: Running, limit_s: float) -> Ended:
         """Run the work within its limits."""
@@ -283,7 +278,7 @@ class Worker:
         if claim.crashes >= settings.max_crashes and not claim.is_final:
             return Ended()
         try:
-            timer = asyncio.create_task(self._deadline(running, limit_s))
+            self._deadlines.set(running.ledger, limit_s, lambda: running.stop(Stop.DEADLINE))
             try:
                 running.working = True
                 if running.reason is None:
@@ -293,7 +288,7 @@ class Worker:
                 return Ended()
             finally:
                 running.working = False
-                timer.cancel()
+                self._deadlines.clear(running.ledger)
         except asyncio.CancelledError as exc:
             if running.reason is None:
                 raise  # somebody else cancelled us: the process is coming down
@@ -306,10 +301,6 @@ class Worker:
             if running.reason is None and not isinstance(exc, Fenced):
                 log.warning("attempt.failed", error_type=type(exc).__name__, exc_info=exc)
             return Ended(error=exc)
-
-    async def _deadline(self, running: Running, limit_s: float) -> None:
-        await self._means.clock.sleep(limit_s)
-        running.stop(Stop.DEADLINE)
 
     def _verdict(self, running: Running, ended: Ended) -> Verdict:
         claim, settings = running.claim, self._means.settings
@@ -334,6 +325,7 @@ class Worker:
             finish = Finish(ended.outcome.ending, tuple(ended.outcome.events))
         else:
             finish = await self._badly(running, verdict)
+        self._leave(running)
         await running.ledger.finish(finish)
         crash_point("worker.finished")
         self._count(running, verdict)
