@@ -1,6 +1,7 @@
 """Documents at the edges become projects that parse, are clean under the service's own linter, and lie where they should."""
 
 import ast
+import copy
 import json
 import subprocess
 from pathlib import Path
@@ -73,6 +74,15 @@ def test_hostile_names_are_kept_as_data(woven: dict[str, Compilation]) -> None:
     for table in compilation.manifest["resources"]:
         assert all(column.isidentifier() for column in table["columns"])
         assert len(set(table["columns"])) == len(table["columns"])
+
+
+def test_key_that_the_server_counts_is_counted_without_a_format_too() -> None:
+    """`id: {type: integer, readOnly: true}` became numeric, which PostgreSQL cannot count: every POST answered 409."""
+    document = copy.deepcopy(VARIANTS["no-auth"])
+    del document["components"]["schemas"]["Thing"]["properties"]["id"]["format"]
+
+    tables = compiled(document).files["app/tables.py"].content.decode()
+    assert 'Column("id", BigInteger(), Identity(), primary_key=True)' in tables
 
 
 @pytest.mark.shared_specs

@@ -1,7 +1,7 @@
 """Resources with their tables: every name of a table, column, key and index, and every type."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi.names import COLUMN_WORDS, KEYWORDS, TABLE_WORDS, Names, limited, snake
@@ -46,13 +46,26 @@ class _Named:
     references: dict[str, str] = field(default_factory=dict)  # reference → column
 
 
+def counted(resource: ir.Resource) -> ir.Resource:
+    """Numbers that the database counts are bigint, also where the document names no format: numeric cannot be counted."""
+    wide = (
+        replace(part, type=ir.ColumnType.BIGINT)
+        if part.generated is ir.Generated.IDENTITY and part.type is ir.ColumnType.NUMERIC
+        else part
+        for part in resource.properties
+    )
+    return replace(resource, properties=tuple(wide))
+
+
 class Model:
     """Resources with every name and type decided."""
 
     def __init__(self, api: ir.Api) -> None:
         self.api = api
         constants, tables = Names(), Names(TABLE_WORDS)
-        self.named = {r.name: _Named(r, constants.give(r.name).upper(), tables.give(r.name)) for r in api.resources}
+        self.named = {
+            r.name: _Named(counted(r), constants.give(r.name).upper(), tables.give(r.name)) for r in api.resources
+        }
         self._tables = tables
         self._links: dict[tuple[str, str], str] = {}
         self._names = {r.name: Names(words=COLUMN_WORDS | KEYWORDS) for r in api.resources}
