@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
@@ -49,9 +49,8 @@ ATTRIBUTES = (
 )  # fmt: skip
 REQUIRED = ("specversion", "id", "source", "type")
 _BY_HEADER = {f"ce_{name}": name for name in ("specversion", *ATTRIBUTES)}
-_OPTIONAL_HEADERS = tuple((name, f"ce_{name}") for name in ATTRIBUTES if name not in REQUIRED)
-_optional = attrgetter(*(name for name, _ in _OPTIONAL_HEADERS))
-_all = attrgetter(*ATTRIBUTES)
+_OPTIONAL = 3  # where they begin in ATTRIBUTES, and in an Envelope
+_OPTIONAL_HEADERS = tuple((name, f"ce_{name}") for name in ATTRIBUTES[_OPTIONAL:])
 _KNOWN = frozenset(_BY_HEADER.values())
 # The origin's prompt-file agents know no envelope; their two shapes are taken as they are.
 _BARE = {CONTEXT_QUERY.topic.name: CONTEXT_QUERY, TASK_STATUS.topic.name: TASK_STATUS}
@@ -155,11 +154,13 @@ def decode(
     return Message(envelope, message_type, payload, data)
 
 
-def encode(message_type: MessageType, envelope: Envelope, data: Mapping[str, object] | Payload, *, key: str) -> Encoded:
+def encode(
+    message_type: MessageType, envelope: Envelope, data: Mapping[str, object] | Payload | bytes, *, key: str
+) -> Encoded:
     """Encode in binary mode: `ce_*` headers, `content-type`, JSON value. Equal input gives equal bytes.
 
-    A mapping is written as it is, in its own order, and is not validated again (the sender's tests do that);
-    the type comes from `message_type`. Raises ValueError for a time without an offset, TypeError for what JSON
+    A mapping is written as it is, in its own order, and is not validated again (the sender's tests do that); bytes are
+    JSON already. The type comes from `message_type`. Raises ValueError for a time without an offset, TypeError for what JSON
     cannot hold.
     """
     headers = [
@@ -171,15 +172,16 @@ def encode(message_type: MessageType, envelope: Envelope, data: Mapping[str, obj
     ]
     headers += [
         (header, _attribute_text(name, attribute).encode())
-        for (name, header), attribute in zip(_OPTIONAL_HEADERS, _optional(envelope), strict=True)
+        for (name, header), attribute in zip(_OPTIONAL_HEADERS, envelope[_OPTIONAL:], strict=True)
         if attribute is not None
     ]
-    return Encoded(message_type.topic.name, key.encode(), _json(data), tuple(headers))
+    value = data if isinstance(data, bytes) else _json(data)
+    return Encoded(message_type.topic.name, key.encode(), value, tuple(headers))
 
 
 def attributes(envelope: Envelope) -> dict[str, str]:
     """The attributes that are set, as text, in the order of the headers: what a journal row keeps of a request."""
-    found = zip(ATTRIBUTES, _all(envelope), strict=True)
+    found = zip(ATTRIBUTES, envelope, strict=True)
     return {name: _attribute_text(name, value) for name, value in found if value is not None}
 
 
@@ -188,6 +190,14 @@ def sequence_text(sequence: int) -> str:
     return str(sequence).zfill(SEQUENCE_DIGITS)
 
 
+def with_sequence(data: bytes, sequence: int) -> bytes:
+    """A JSON object, as `encode` writes it, with the member `sequence` at its end (or at its place, if it has one)."""
+    if b'"sequence":' in data or data == b"{}":
+        return orjson.dumps({**orjson.loads(data), "sequence": sequence})
+    return b'%b,"sequence":%d}' % (data[:-1], sequence)
+
+
+@lru_cache(1024)  # what is stored together has one time
 def rfc3339(moment: datetime) -> str:
     """`moment` in UTC with the suffix Z. Raises ValueError if it has no offset."""
     if moment.tzinfo is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from contracts import context, control, delivery, failures, status, tasks, topics
 from contracts.base import Payload
@@ -42,9 +43,11 @@ MESSAGE_TYPES = (
 BY_WIRE_TYPE = {message_type.wire: message_type for message_type in MESSAGE_TYPES}
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """CloudEvents context attributes (required ones first, then the extensions that we know)."""
+class Envelope(NamedTuple):
+    """CloudEvents context attributes (required ones first, then the extensions that we know).
+
+    A named tuple, because each record has one: it is made in a third of the time, and its fields are a slice of it.
+    """
 
     id: str
     source: str

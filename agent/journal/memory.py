@@ -6,7 +6,7 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_hex
 from typing import Any
@@ -34,6 +34,7 @@ from agent.journal.port import (
     TaskView,
     Tidied,
 )
+from agent.journal.rows import dump
 from agent.journal.wakeups import Wakeups
 
 ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
@@ -273,8 +274,8 @@ class MemoryJournal:
             if row is None:
                 return
             self._tables.parked.append((row, reason))
-            self._tables.outbox[position] = replace(
-                row, type=replacement.type, key=replacement.key, data=replacement.data
+            self._tables.outbox[position] = row._replace(
+                type=replacement.type, key=replacement.key, body=dump(replacement.data)
             )
         self._wakeups.bump()
 
@@ -384,7 +385,7 @@ class MemoryJournal:
             task_id=task_id,
             type=event.type,
             key=event.key,
-            data=event.data,
+            body=dump(event.data),
             created_at=self._clock.now(),
             sequence=sequence,
             attributes=self._tables.requests[task_id][0].attributes if task_id else {},

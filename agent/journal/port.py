@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import orjson
 
 
 class State(StrEnum):
@@ -181,8 +183,7 @@ class Finish:
     failure: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """An event on its way out. `sequence` is set on the status topic only."""
 
     position: int
@@ -190,10 +191,16 @@ class OutboxRow:
     task_id: str | None
     type: str
     key: str
-    data: Mapping[str, Any]
+    body: str  # the event's data as JSON: it goes out as it was stored
     created_at: datetime
     sequence: int | None
     attributes: Mapping[str, str]  # of the request: correlationid, id (→ causationid), traceparent, …
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The event's data, read anew each time."""
+        found: Mapping[str, Any] = orjson.loads(self.body)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -210,11 +212,16 @@ def outbox_row(values: tuple[Any, ...]) -> OutboxRow:
         task_id=task_id,
         type=name,
         key=load(key),  # JSON, because the key of a record that nobody could read may be any text
-        data=load(data),
+        body=data,
         created_at=moment(created_at),
         sequence=sequence,
-        attributes=load(attributes) if attributes else {},
+        attributes=_attributes(attributes) if attributes else {},
     )
+
+
+@lru_cache(1024)  # the events of a task mostly leave together
+def _attributes(text: str) -> Mapping[str, str]:
+    return MappingProxyType(orjson.loads(text))
 
 
 def task_view(values: tuple[Any, ...]) -> tuple[int, TaskView]:
@@ -239,12 +246,13 @@ def task_view(values: tuple[Any, ...]) -> tuple[int, TaskView]:
     )
 
 
+@lru_cache(1024)  # what is stored together has one time
 def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def maybe_moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return None if seconds is None else moment(seconds)
 
 
 def seconds(moment: datetime | None) -> float | None:

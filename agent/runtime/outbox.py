@@ -7,7 +7,7 @@ Rules for editors:
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +17,11 @@ from agent.bus.port import Outgoing, Producer, RecordTooLarge
 from agent.clock import Clock
 from agent.errors import BusUnavailable, JournalUnavailable
 from agent.journal.port import Event, Journal, OutboxRow
+from agent.journal.rows import dump
 from agent.runtime.crashpoints import crash_point
 from agent.runtime.verdict import backoff_s
 from agent.telemetry.metrics import Metrics
-from contracts.codec import encode, sequence_text
+from contracts.codec import encode, sequence_text, with_sequence
 from contracts.envelope import BY_WIRE_TYPE, Envelope, MessageType
 
 log = structlog.get_logger()
@@ -128,10 +129,10 @@ class Outbox:
 
     def _outgoing(self, row: OutboxRow) -> Outgoing:
         message_type = _BY_NAME[row.type]
-        data: dict[str, Any] = dict(row.data)
+        body = row.body.encode()
         if row.sequence is not None and row.type == "task.status":
-            data["sequence"] = row.sequence
-        encoded = encode(message_type, self._envelope(row, message_type), data, key=row.key)
+            body = with_sequence(body, row.sequence)
+        encoded = encode(message_type, self._envelope(row, message_type), body, key=row.key)
         return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
 
     def _envelope(self, row: OutboxRow, message_type: MessageType) -> Envelope:
@@ -152,27 +153,29 @@ class Outbox:
 
 def rounds(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
     """Rows in the order given, so that no round holds two of one task and a task's rows keep their order."""
-    waiting: dict[object, deque[OutboxRow]] = {}
-    for row in rows:
-        # What belongs to no task depends on nothing.
-        waiting.setdefault(row.task_id or row.position, deque()).append(row)
     found: list[list[OutboxRow]] = []
-    while waiting:
-        found.append([queue.popleft() for queue in waiting.values()])
-        waiting = {task: queue for task, queue in waiting.items() if queue}
+    taken: dict[object, int] = defaultdict(int)
+    for row in rows:
+        about = row.task_id or row.position  # what belongs to no task depends on nothing
+        number = taken[about]
+        taken[about] += 1
+        if number == len(found):
+            found.append([])
+        found[number].append(row)
     return found
 
 
 def replacement(row: OutboxRow) -> Event:
     """A small event in place of one that no broker takes: the essential fields, and where the rest is."""
-    data = {name: row.data[name] for name in _ESSENTIAL if name in row.data}
+    whole = row.data
+    data = {name: whole[name] for name in _ESSENTIAL if name in whole}
     note = f"shortened: the whole event is larger than the broker takes; it is parked in the journal at {row.position}"
     if row.type == "task.status":
         data["message"] = note
     elif row.type == "task.dead_lettered":
-        data["original"] = {**row.data["original"], "value": None, "headers": []}
+        data["original"] = {**whole["original"], "value": None, "headers": []}
     elif row.type == "task.delivered":
-        data = {**row.data, "operations": [], "evidence": [_short(item) for item in row.data.get("evidence", ())]}
+        data = {**whole, "operations": [], "evidence": [_short(item) for item in whole.get("evidence", ())]}
         data["assumptions"] = [note]
     return Event(row.type, row.key, _cut(data))
 
@@ -195,6 +198,4 @@ def _cut(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _replaced(row: OutboxRow, event: Event) -> OutboxRow:
-    return OutboxRow(
-        row.position, row.event_id, row.task_id, event.type, event.key, event.data, row.created_at, row.sequence, row.attributes
-    )  # fmt: skip
+    return row._replace(type=event.type, key=event.key, body=dump(event.data))

@@ -221,7 +221,9 @@ _JSON = st.recursive(
         Envelope,
         id=_TEXT, source=_TEXT, type=st.just(CONTEXT_ANSWER.wire), subject=st.none() | _TEXT,
         time=st.none() | st.datetimes(timezones=st.just(UTC)), correlationid=st.none() | _TEXT,
-        expirytime=st.none() | st.datetimes(timezones=st.just(UTC)),
+        causationid=st.none() | _TEXT, idempotencykey=st.none() | _TEXT, traceparent=st.none() | _TEXT,
+        tracestate=st.none() | _TEXT, expirytime=st.none() | st.datetimes(timezones=st.just(UTC)),
+        dataref=st.none() | st.just("sha256:" + "0" * 64),
         sequence=st.none() | st.integers(1, 10**10 - 1).map(codec.sequence_text),
     ),
     value=_JSON,
@@ -258,3 +260,15 @@ def test_no_bytes_raise_anything_but_a_contract_error(
         decode(topic, given, key, value, place=place)
     except ContractError as error:
         assert error.code in codec.REMEDIES  # noqa: PT017  # a success is fine, too
+
+
+@given(
+    data=st.dictionaries(_TEXT | st.just("sequence"), _JSON, max_size=4)
+    | st.fixed_dictionaries({"nested": st.fixed_dictionaries({"sequence": st.integers(0, 9)}), "last": st.just("}")}),
+    sequence=st.integers(1, 10**9),
+)
+def test_a_stored_event_gets_its_sequence_as_if_it_had_been_encoded_with_it(data: Any, sequence: int) -> None:
+    """The outbox writes the number into stored bytes, without reading them."""
+    stored = orjson.dumps(data)
+
+    assert codec.with_sequence(stored, sequence) == orjson.dumps({**orjson.loads(stored), "sequence": sequence})
