@@ -16,14 +16,17 @@ from agent.errors import Fenced
 from agent.journal import lifecycle
 from agent.journal.lifecycle import Decision, TaskRow
 from agent.journal.port import (
+    ALL_LETTERS,
     TERMINAL,
     Acceptance,
     Checkpoint,
     Claim,
+    DeadLetter,
     Depths,
     Event,
     Finish,
     Intake,
+    LetterFilter,
     NewAnswer,
     NewCommand,
     NewDeadLetter,
@@ -34,7 +37,7 @@ from agent.journal.port import (
     TaskView,
     Tidied,
 )
-from agent.journal.rows import dump
+from agent.journal.rows import dump, service_by_key
 from agent.journal.wakeups import Wakeups
 
 ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
@@ -42,9 +45,9 @@ ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(slots=True)
 class _Letter:
-    id: str
     data: Mapping[str, Any]
     task_id: str | None
+    stored_at: datetime
     is_closed: bool = False
 
 
@@ -142,7 +145,7 @@ class MemoryJournal:
         if place in self._tables.letter_places or letter.dead_letter_id in self._tables.letters:
             return Acceptance.DUPLICATE
         self._tables.letter_places.add(place)
-        self._tables.letters[letter.dead_letter_id] = _Letter(letter.dead_letter_id, letter.event.data, None)
+        self._tables.letters[letter.dead_letter_id] = _Letter(letter.event.data, None, self._clock.now())
         self._publish(None, letter.event, None)
         return Acceptance.ACCEPTED
 
@@ -291,15 +294,26 @@ class MemoryJournal:
             rows = sorted((*self._tables.rows.values(), *self._tables.archive.values()), key=lambda row: -row.id)
             return [self._as_view(row) for row in rows if not states or row.state in states][:limit]
 
-    async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
+    async def dead_letters(self, wanted: LetterFilter = ALL_LETTERS, *, limit: int = 100) -> Sequence[DeadLetter]:
         with self._lock:
-            letters = reversed(self._tables.letters.values())
-            return [letter.data for letter in letters if not letter.is_closed][:limit]
+            opened = [letter for letter in reversed(self._tables.letters.values()) if not letter.is_closed]
+            return [self._as_letter(letter) for letter in opened if self._lets_through(wanted, letter)][:limit]
 
-    async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
+    async def dead_letter(self, dead_letter_id: str) -> DeadLetter | None:
         with self._lock:
             letter = self._tables.letters.get(dead_letter_id)
-            return letter.data if letter else None
+            return self._as_letter(letter) if letter else None
+
+    def _lets_through(self, wanted: LetterFilter, letter: _Letter) -> bool:
+        data = letter.data
+        return (
+            (not wanted.ids or data["dead_letter_id"] in wanted.ids)
+            and (not wanted.codes or data["reason"]["code"] in wanted.codes)
+            and (not wanted.tasks or letter.task_id in wanted.tasks)
+            and (not wanted.topics or data["original"]["topic"] in wanted.topics)
+            and (not wanted.services or self._as_letter(letter).service in wanted.services)
+            and (wanted.since is None or letter.stored_at >= wanted.since)
+        )
 
     async def depths(self) -> Depths:
         with self._lock:
@@ -391,8 +405,7 @@ class MemoryJournal:
             attributes=self._tables.requests[task_id][0].attributes if task_id else {},
         )
         if event.type == "task.dead_lettered" and task_id is not None:
-            letter_id = event.data["dead_letter_id"]
-            self._tables.letters[letter_id] = _Letter(letter_id, event.data, task_id)
+            self._tables.letters[event.data["dead_letter_id"]] = _Letter(event.data, task_id, self._clock.now())
 
     def _archive(self, row: TaskRow) -> None:
         del self._tables.rows[row.task_id]
@@ -440,6 +453,10 @@ class MemoryJournal:
             is_final=row.is_final,
             history=row.history,
         )
+
+    def _as_letter(self, letter: _Letter) -> DeadLetter:
+        task = self._tables.requests[letter.task_id][0] if letter.task_id else None
+        return DeadLetter(letter.data, task.ordering_key if task else service_by_key(letter.data), letter.is_closed)
 
     def _as_view(self, row: TaskRow) -> TaskView:
         task, accepted_at = self._tables.requests[row.task_id]

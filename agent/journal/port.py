@@ -223,6 +223,30 @@ class TaskView:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter as people see it (`backwright dead-letters`)."""
+
+    data: Mapping[str, Any]  # contracts.failures.TaskDeadLettered as JSON, as published
+    service: str  # the ordering key of its task; without a task, the key of its record; empty where there is none
+    is_closed: bool  # replayed or discarded
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which open dead letters are meant: each part that is given must hold; an empty one lets everything through."""
+
+    ids: frozenset[str] = frozenset()
+    codes: frozenset[str] = frozenset()
+    tasks: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+    topics: frozenset[str] = frozenset()
+    since: datetime | None = None  # stored then or later
+
+
+ALL_LETTERS = LetterFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class Tidied:
     """What a round of `tidy` moved or removed; all zero: nothing is left to do."""
 
@@ -305,14 +329,14 @@ class Journal(Protocol):
     async def tasks(self, *, states: Sequence[State] = (), limit: int = 100) -> Sequence[TaskView]:
         """Newest first."""
 
-    async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
-        """Dead letters as stored, newest first (`contracts.failures.TaskDeadLettered` as JSON), closed ones left out.
+    async def dead_letters(self, wanted: LetterFilter = ALL_LETTERS, *, limit: int = 100) -> Sequence[DeadLetter]:
+        """The open dead letters that `wanted` lets through, newest first.
 
         An event of type `task.dead_lettered` in a `finish` is stored here as well. Commands close a dead letter:
         `dead_letter.replay` (the task starts a new epoch) and `dead_letter.discard`.
         """
 
-    async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
+    async def dead_letter(self, dead_letter_id: str) -> DeadLetter | None:
         """One dead letter, closed or not."""
 
     async def depths(self) -> Depths:

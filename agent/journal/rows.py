@@ -14,8 +14,10 @@ from agent.journal.lifecycle import TaskRow
 from agent.journal.port import (
     TERMINAL,
     Claim,
+    DeadLetter,
     Event,
     Intake,
+    LetterFilter,
     NewAnswer,
     NewCommand,
     NewDeadLetter,
@@ -124,6 +126,25 @@ def letters_in(events: Sequence[Event]) -> Sequence[tuple[str, Mapping[str, Any]
         for event in events
         if event.type == "task.dead_lettered"
     ]
+
+
+def dead_letter(values: Sequence[Any]) -> DeadLetter:
+    """What the statements `dead_letter` and `dead_letters` select."""
+    data, ordering_key, is_closed = values
+    letter = load(data)
+    return DeadLetter(letter, ordering_key or service_by_key(letter), bool(is_closed))
+
+
+def service_by_key(letter: Mapping[str, Any]) -> str:
+    """The service of a record that made no task: requests are keyed by it (contracts.topics)."""
+    return b64decode(letter.get("original", {}).get("key") or "").decode("utf-8", "replace")
+
+
+def letter_filter(wanted: LetterFilter) -> tuple[float | None, list[list[str]]]:
+    """(since, [ids, codes, task ids, topics, services, services as keys of records]) for `dead_letters`."""
+    parts = (wanted.ids, wanted.codes, wanted.tasks, wanted.topics, wanted.services)
+    keys = [b64encode(service.encode("utf-8", "replace")).decode() for service in sorted(wanted.services)]
+    return seconds(wanted.since), [*(sorted(map(plain, part)) for part in parts), keys]
 
 
 def claim_of(row: TaskRow, request: Sequence[Any]) -> Claim:

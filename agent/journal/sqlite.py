@@ -22,14 +22,17 @@ from agent.journal import lifecycle, rows, sql
 from agent.journal.group import GroupCommit, Transaction, unavailable
 from agent.journal.lifecycle import Decision, Numbered, TaskRow
 from agent.journal.port import (
+    ALL_LETTERS,
     Acceptance,
     CancelRequested,
     Checkpoint,
     Claim,
+    DeadLetter,
     Depths,
     Event,
     Finish,
     Intake,
+    LetterFilter,
     NewAnswer,
     NewCommand,
     NewDeadLetter,
@@ -349,15 +352,17 @@ class SqliteJournal:
     async def tasks(self, *, states: Sequence[State] = (), limit: int = 100) -> Sequence[TaskView]:
         return await self._run(lambda transaction: _views(transaction.connection, states, limit))
 
-    async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
+    async def dead_letters(self, wanted: LetterFilter = ALL_LETTERS, *, limit: int = 100) -> Sequence[DeadLetter]:
+        since, parts = rows.letter_filter(wanted)
+        values = (since, *map(rows.dump, parts), limit)
         found = await self._run(
-            lambda transaction: transaction.connection.execute(SQL["dead_letters"], (limit,)).fetchall()
+            lambda transaction: transaction.connection.execute(SQL["dead_letters"], values).fetchall()
         )
-        return [rows.load(data) for (data,) in found]
+        return [rows.dead_letter(letter) for letter in found]
 
-    async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
+    async def dead_letter(self, dead_letter_id: str) -> DeadLetter | None:
         found = await self._run(lambda transaction: _one(transaction.connection, "dead_letter", dead_letter_id))
-        return rows.load(found[0]) if found else None
+        return rows.dead_letter(found) if found else None
 
     async def depths(self) -> Depths:
         return await self._run(lambda transaction: self._depths(transaction.connection))

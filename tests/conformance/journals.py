@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,6 +169,7 @@ class PostgresStore:
             f"UPDATE outbox SET created_at = created_at - {seconds};"
             f"UPDATE command SET received_at = received_at - {seconds};"
             f"UPDATE answer SET received_at = received_at - {seconds};"
+            f"UPDATE dead_letter SET created_at = created_at - {seconds};"
         )
 
     async def now(self) -> datetime:
@@ -224,14 +226,21 @@ def answer(query_id: str = "q1", data: bytes = b"{}") -> NewAnswer:
     return NewAnswer(query_id, data)
 
 
-def lone_letter(letter_id: str = "lone", *, offset: int = 3, topic_id: str = "T") -> NewDeadLetter:
+def lone_letter(
+    letter_id: str = "lone", *, topic: str = "backend.tasks.v1", offset: int = 3, topic_id: str = "T",
+    key: str | None = None, code: str = "payload.not_json",
+) -> NewDeadLetter:  # fmt: skip
     """A record that made no task."""
-    origin = Origin("backend.tasks.v1", 0, offset, 0, None, (), None, topic_id)
-    return NewDeadLetter(letter_id, origin, letter(letter_id), "payload.not_json")
+    origin = Origin(topic, 0, offset, 0, key.encode() if key else None, (), None, topic_id)
+    return NewDeadLetter(letter_id, origin, letter(letter_id, topic=topic, key=key, code=code), code)
 
 
-def letter(letter_id: str = "letter-1") -> Event:
-    return Event("task.dead_lettered", "k", {"dead_letter_id": letter_id, "reason": {"code": "x", "kind": "permanent"}})
+def letter(
+    letter_id: str = "letter-1", *, topic: str = "backend.tasks.v1", key: str | None = "k", code: str = "x"
+) -> Event:
+    original = {"topic": topic} | ({"key": b64encode(key.encode()).decode()} if key else {})
+    reason = {"code": code, "kind": "permanent"}
+    return Event("task.dead_lettered", "k", {"dead_letter_id": letter_id, "reason": reason, "original": original})
 
 
 def status(task: NewTask, name: str = "developing", *, completed: tuple[str, ...] = ()) -> Event:

@@ -13,7 +13,18 @@ import pytest
 
 from agent.errors import Fenced
 from agent.journal import lifecycle
-from agent.journal.port import CancelRequested, Ending, Event, Finish, Journal, State, Tidied
+from agent.journal.port import (
+    ALL_LETTERS,
+    CancelRequested,
+    DeadLetter,
+    Ending,
+    Event,
+    Finish,
+    Journal,
+    LetterFilter,
+    State,
+    Tidied,
+)
 from contracts.control import CommandRefused, OperatorActed
 from contracts.status import TaskStatus
 from tests.conformance.journals import (
@@ -159,9 +170,51 @@ async def test_dead_letter_without_task_is_stored_once_per_place(journal: Journa
     assert await accept(journal, again, lone_letter("new topic", topic_id="U")) == ["duplicate", "accepted"]
 
     assert [row.type for row in await relay(journal)] == ["task.dead_lettered"] * 2
-    assert [stored["dead_letter_id"] for stored in await journal.dead_letters()] == ["new topic", "lone"]
-    assert await journal.dead_letter("lone") == lone_letter().event.data
+    assert await letter_ids(journal) == ["new topic", "lone"]
+    assert await journal.dead_letter("lone") == DeadLetter(lone_letter().event.data, service="", is_closed=False)
     assert await journal.dead_letter("none") is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (LetterFilter(), ["letter-1", "other", "lone"]),
+        (LetterFilter(ids=frozenset({"lone", "none"})), ["lone"]),
+        (LetterFilter(codes=frozenset({"payload.not_json", "type.unknown"})), ["other", "lone"]),
+        (LetterFilter(tasks=frozenset({new_task().task_id})), ["letter-1"]),
+        (LetterFilter(services=frozenset({new_task().ordering_key})), ["letter-1"]),
+        (LetterFilter(services=frozenset({"käse", "x"})), ["other"]),
+        (LetterFilter(topics=frozenset({"backend.control.v1"})), ["other"]),
+        (LetterFilter(codes=frozenset({"payload.not_json"}), topics=frozenset({"backend.control.v1"})), []),
+        (LetterFilter(services=frozenset({"' OR 1=1 --", '"]'})), []),
+    ],
+)
+async def test_dead_letters_are_filtered_where_they_lie(
+    journal: Journal, wanted: LetterFilter, found: list[str]
+) -> None:
+    """A filter that lets too much through replays what nobody meant; a limit counts what passes, not what is looked at."""
+    lone = lone_letter("lone", topic="backend.tasks.v1", key=None)
+    other = lone_letter("other", topic="backend.control.v1", key="käse", code="type.unknown")
+    await accepted(journal, lone, other)
+    await fail_with_letter(journal)
+
+    assert await letter_ids(journal, wanted) == found
+    assert await letter_ids(journal, wanted, limit=1) == found[:1]
+
+
+async def test_dead_letters_are_found_by_when_they_were_stored(store: Store) -> None:
+    """By the journal's clock: that of the worker that failed may be wrong."""
+    await accepted(store.journal, lone_letter("early"))
+    await store.advance(3600)
+    await accepted(store.journal, lone_letter("late", offset=4))
+    late = (await store.now()) - timedelta(minutes=10)
+
+    assert await letter_ids(store.journal, LetterFilter(since=late)) == ["late"]
+    assert await letter_ids(store.journal, LetterFilter(since=late - timedelta(hours=1))) == ["late", "early"]
+
+
+async def letter_ids(journal: Journal, wanted: LetterFilter = ALL_LETTERS, *, limit: int = 100) -> list[str]:
+    return [letter.data["dead_letter_id"] for letter in await journal.dead_letters(wanted, limit=limit)]
 
 
 async def test_hostile_text_of_a_sender_is_stored(journal: Journal) -> None:
@@ -845,7 +898,7 @@ async def test_dead_letter_of_a_task_is_stored_with_its_end(journal: Journal) ->
     """On its topic and in the journal."""
     await fail_with_letter(journal)
 
-    assert await journal.dead_letters() == [letter().data]
+    assert await journal.dead_letters() == [DeadLetter(letter().data, new_task().ordering_key, is_closed=False)]
     assert [kind for _, kind in numbers(await relay(journal), new_task())] == [
         "queued", "developing", "task.dead_lettered", "failed",
     ]  # fmt: skip
@@ -862,7 +915,7 @@ async def test_replay_starts_a_new_epoch(journal: Journal) -> None:
     assert (claim.attempt, claim.crashes, claim.epoch, claim.fence, claim.history) == (1, 0, 1, 2, ())
     assert await journal.checkpoints(task.task_id) == {}
     assert await journal.dead_letters() == []
-    assert await journal.dead_letter("letter-1") is not None
+    assert await journal.dead_letter("letter-1") == DeadLetter(letter().data, task.ordering_key, is_closed=True)
     await journal.finish(claim, Finish(Ending.COMPLETED, [status(task, "completed")]))
     assert numbers(await relay(journal), task)[-3:] == [(4, "queued"), (None, "operator.acted"), (5, "completed")]
 
@@ -873,7 +926,7 @@ async def test_replayed_task_may_fail_again(journal: Journal) -> None:
     await accepted(journal, about_letter("letter-1"))
     await journal.finish(await claim_one(journal), Finish(Ending.FAILED, [letter("letter-2")]))
 
-    assert [stored["dead_letter_id"] for stored in await journal.dead_letters()] == ["letter-2"]
+    assert await letter_ids(journal) == ["letter-2"]
     assert await accept(journal, about_letter("letter-1", command_id="again")) == ["accepted"]
     assert [row.type for row in await relay(journal)][-1] == "command.refused"
 

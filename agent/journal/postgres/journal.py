@@ -24,13 +24,16 @@ from agent.errors import JournalUnavailable
 from agent.journal import lifecycle, rows, sql
 from agent.journal.lifecycle import Decision, TaskRow
 from agent.journal.port import (
+    ALL_LETTERS,
     Acceptance,
     Checkpoint,
     Claim,
+    DeadLetter,
     Depths,
     Event,
     Finish,
     Intake,
+    LetterFilter,
     OutboxRow,
     Renewal,
     State,
@@ -324,12 +327,13 @@ class PostgresJournal:
         views = dict(rows.task_view(tuple(values)) for values in found)
         return [views[row_id] for row_id in sorted(views, reverse=True)[:limit]]
 
-    async def dead_letters(self, *, limit: int = 100) -> Sequence[Mapping[str, Any]]:
-        return [rows.load(data) for (data,) in await self._fetch("dead_letters", limit)]
+    async def dead_letters(self, wanted: LetterFilter = ALL_LETTERS, *, limit: int = 100) -> Sequence[DeadLetter]:
+        since, parts = rows.letter_filter(wanted)
+        return [rows.dead_letter(tuple(found)) for found in await self._fetch("dead_letters", since, *parts, limit)]
 
-    async def dead_letter(self, dead_letter_id: str) -> Mapping[str, Any] | None:
+    async def dead_letter(self, dead_letter_id: str) -> DeadLetter | None:
         found = await self._fetch("dead_letter", dead_letter_id)
-        return rows.load(found[0][0]) if found else None
+        return rows.dead_letter(tuple(found[0])) if found else None
 
     async def depths(self) -> Depths:
         counts = await self._fetch("counts")

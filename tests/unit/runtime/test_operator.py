@@ -154,7 +154,7 @@ async def test_a_replay_that_fails_makes_a_second_dead_letter(harness: Harness) 
 
     second = harness.dead_letters()[-1]["dead_letter_id"]
     assert second != first
-    assert [letter["dead_letter_id"] for letter in await harness.journal.dead_letters()] == [second]
+    assert [letter.data["dead_letter_id"] for letter in await harness.journal.dead_letters()] == [second]
     assert told(harness, "command.refused")[0]["state"] == "closed"
     await harness.deliver(replay(harness, second))
     await harness.until_state(sent.task_id, State.COMPLETED)

@@ -64,7 +64,9 @@ async def test_exhausted_retries_end_as_dead_letter_then_failed_with_the_history
     assert letter["task_id"] == about
     assert harness.statuses(about)[-1] == "failed"
     assert harness.messages(topics.DELIVERIES) == []
-    assert await harness.journal.dead_letter(letter["dead_letter_id"]) == letter
+    stored = await harness.journal.dead_letter(letter["dead_letter_id"])
+    assert stored is not None
+    assert stored.data == letter
 
 
 async def test_a_permanent_error_is_dead_lettered_at_once(harness: Harness) -> None:

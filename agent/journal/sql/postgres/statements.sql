@@ -227,10 +227,19 @@ FROM archive t JOIN request r ON r.id = t.id WHERE cardinality($1::text[]) = 0 O
 ORDER BY t.id DESC LIMIT $2;
 
 -- name: dead_letters
-SELECT data FROM dead_letter WHERE NOT is_closed ORDER BY id DESC LIMIT $1;
+SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+WHERE NOT l.is_closed AND ($1::float8 IS NULL OR l.created_at >= $1)
+  AND (cardinality($2::text[]) = 0 OR l.dead_letter_id = ANY($2))
+  AND (cardinality($3::text[]) = 0 OR l.code = ANY($3))
+  AND (cardinality($4::text[]) = 0 OR r.task_id = ANY($4))
+  AND (cardinality($5::text[]) = 0 OR l.data #>> '{original,topic}' = ANY($5))
+  AND (cardinality($6::text[]) = 0 OR r.ordering_key = ANY($6)
+    OR l.task IS NULL AND l.data #>> '{original,key}' = ANY($7))
+ORDER BY l.id DESC LIMIT $8;
 
 -- name: dead_letter
-SELECT data FROM dead_letter WHERE dead_letter_id = $1;
+SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+WHERE l.dead_letter_id = $1;
 
 -- name: counts
 SELECT state, count(*) FROM task GROUP BY state;

@@ -161,10 +161,19 @@ SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t
 FROM archive t JOIN request r ON r.id = t.id WHERE ?1 = '' OR instr(?1, ',' || t.state || ',') ORDER BY t.id DESC LIMIT ?2;
 
 -- name: dead_letters
-SELECT data FROM dead_letter WHERE is_closed = 0 ORDER BY id DESC LIMIT ?;
+SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+WHERE l.is_closed = 0 AND (?1 IS NULL OR l.created_at >= ?1)
+  AND (?2 = '[]' OR l.dead_letter_id IN (SELECT value FROM json_each(?2)))
+  AND (?3 = '[]' OR l.code IN (SELECT value FROM json_each(?3)))
+  AND (?4 = '[]' OR r.task_id IN (SELECT value FROM json_each(?4)))
+  AND (?5 = '[]' OR json_extract(l.data, '$.original.topic') IN (SELECT value FROM json_each(?5)))
+  AND (?6 = '[]' OR r.ordering_key IN (SELECT value FROM json_each(?6))
+    OR l.task IS NULL AND json_extract(l.data, '$.original.key') IN (SELECT value FROM json_each(?7)))
+ORDER BY l.id DESC LIMIT ?8;
 
 -- name: dead_letter
-SELECT data FROM dead_letter WHERE dead_letter_id = ?;
+SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+WHERE l.dead_letter_id = ?;
 
 -- name: counts
 SELECT state, count(*) FROM task GROUP BY state;
