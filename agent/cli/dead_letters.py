@@ -19,7 +19,7 @@ from agent.bus.port import Outgoing
 from agent.cli.common import Exit, fail, load_settings, plain, print_json, reading, run, stderr, stdout
 from agent.cli.letter_filter import filtered
 from agent.cli.letter_plan import DISCARD, REPLAY, VERBS, Plan, Planned, obstacle_to, plan, publish, with_commands
-from agent.cli.letter_sheet import place, sheet, summary
+from agent.cli.letter_sheet import sheet, summary
 from agent.clock import SystemClock
 from agent.journal.port import ALL_LETTERS, DeadLetter, Journal, LetterFilter
 from agent.settings import Settings
@@ -52,12 +52,12 @@ def list_(wanted: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> N
         print_json({"dead_letters": [summary(letter) for letter in found[:limit]], "has_more": has_more})
         return
     table = Table(box=None, header_style="dim")
-    for column in ("dead letter", "when", "service", "from", "code", "message"):
-        table.add_column(column, overflow="fold", no_wrap=column == "dead letter")  # an id is copied whole
+    for column in ("dead letter", "when", "code", "service", "message"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("dead letter", "when"))  # an id is copied whole
     for letter in found[:limit]:
         data, reason = letter.data, letter.data["reason"]
-        cells = (data["dead_letter_id"], str(data["dead_lettered_at"])[:19], letter.service, place(letter), reason["code"], reason["message"])  # fmt: skip
-        table.add_row(*map(plain, cells))
+        when = str(data["dead_lettered_at"])[:19].replace("T", " ")
+        table.add_row(*map(plain, (data["dead_letter_id"], when, reason["code"], letter.service, reason["message"])))
     stdout.print(table)
     _say_more(has_more)
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from agent.cli import dead_letters
-from agent.cli.common import load_settings, print_json, reading, run, stdout
+from agent.cli.common import load_settings, plain, print_json, reading, run, stdout
 from agent.journal.port import State
 
 
@@ -29,10 +29,9 @@ def tasks(
         return
     table = Table(box=None, header_style="dim")
     for column in ("task", "state", "service", "attempt", "phase", "accepted", "updated"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold", no_wrap=column == "task")  # an id is copied whole
     for view in found:
         phase = str(view.progress.get("phase", ""))
-        table.add_row(
-            view.task_id, view.state, view.ordering_key, str(view.attempt), phase, f"{view.accepted_at:%Y-%m-%d %H:%M:%S}", f"{view.updated_at:%H:%M:%S}"
-        )  # fmt: skip
+        times = (f"{view.accepted_at:%Y-%m-%d %H:%M:%S}", f"{view.updated_at:%H:%M:%S}")
+        table.add_row(view.task_id, view.state, plain(view.ordering_key), str(view.attempt), phase, *times)
     stdout.print(table)

@@ -34,18 +34,12 @@ def summary(letter: DeadLetter) -> Mapping[str, Any]:
     }
 
 
-def place(letter: DeadLetter) -> str:
-    """Where its record lay: topic/partition@offset."""
-    original = letter.data["original"]
-    return f"{original['topic']}/{original['partition']}@{original['offset']}"
-
-
 def sheet(letter: DeadLetter, obstacle: str | None) -> Iterator[tuple[str, str]]:
     """(what, text) line by line, safe for a terminal. `obstacle`: what stands in the way of a replay."""
     for name, text in (*_facts(letter), *_record(letter.data["original"]), *_attempts(letter)):
         yield name, plain(text)
-    for line in advice(letter, obstacle):
-        yield "", plain(line)
+    for index, line in enumerate(advice(letter, obstacle)):
+        yield "" if index else "what now", plain(line)
 
 
 def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
@@ -95,17 +89,17 @@ def advice(letter: DeadLetter, obstacle: str | None) -> Iterator[str]:
         yield "The record was refused before a task was made of it: there is nothing to replay, and the same bytes would be"
         yield "refused again. Take them, mend what the reason names, and publish them to the same topic under a new id:"
         yield f"  {SHOW} {letter_id} --bytes > record"
-        yield f"Their sender is whoever {_sender(letter)}."
+        yield from _sender(letter)
     else:
         yield f"It cannot be replayed now: {obstacle}."
     yield "To close it for good (it can still be shown):"
     yield f"  backwright dead-letters discard {letter_id} --yes"
 
 
-def _sender(letter: DeadLetter) -> str:
-    headers = {name: _text(value) for name, value in letter.data["original"].get("headers", ())}
-    source = headers.get("ce_source")
-    return f"calls itself {source} (ce_source)" if source else "writes to that topic without a header ce_source"
+def _sender(letter: DeadLetter) -> Iterator[str]:
+    for name, value in letter.data["original"].get("headers", ()):
+        if name == "ce_source":
+            yield f"Their sender calls itself {_text(value)} (ce_source)."
 
 
 def _text(encoded: str | None) -> str:
