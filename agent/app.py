@@ -29,6 +29,7 @@ from agent.journal.sqlite import SqliteJournal
 from agent.pipeline.attempt import Means
 from agent.pipeline.engine import Engine
 from agent.pipeline.toolchain import OwnCompiler, OwnSuite
+from agent.runtime.garbage import spare_collector
 from agent.runtime.supervisor import Supervisor
 from agent.runtime.worker import Means as AttemptMeans
 from agent.sandbox.local import LocalSandbox, hide_from_children
@@ -161,6 +162,7 @@ async def run_agent(settings: Settings) -> None:
             bootstrap_servers=settings.kafka.bootstrap_servers,
             workspace=str(settings.workspace),
         )
+        spare_collector()
         await supervisor.run(stop)
     log.info("agent.stopped")
 

@@ -9,6 +9,7 @@ be computed once stands in a table at module level.
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from contracts.tasks import TaskRequested
 
 Headers = Sequence[tuple[str, bytes | None]]
 TASK_NAMESPACE = uuid5(NAMESPACE_URL, "https://backwright.dev/task")
+_NAMESPACE_BYTES = TASK_NAMESPACE.bytes
+_NO_VERSION = ~(0xF000 << 64 | 0xC000 << 48)
+_VERSION_5 = 0x5000 << 64 | 0x8000 << 48  # and the variant of RFC 9562
 
 SPEC_VERSION = "1.0"
 JSON = b"application/json"
@@ -50,7 +54,7 @@ ATTRIBUTES = (
 REQUIRED = ("specversion", "id", "source", "type")
 _BY_HEADER = {f"ce_{name}": name for name in ("specversion", *ATTRIBUTES)}
 _OPTIONAL = 3  # where they begin in ATTRIBUTES, and in an Envelope
-_OPTIONAL_HEADERS = tuple((name, f"ce_{name}") for name in ATTRIBUTES[_OPTIONAL:])
+_OPTIONAL_HEADERS = tuple((name, f"ce_{name}") for name in ATTRIBUTES[_OPTIONAL:-1])  # `sequence` has a form of its own
 _KNOWN = frozenset(_BY_HEADER.values())
 # The origin's prompt-file agents know no envelope; their two shapes are taken as they are.
 _BARE = {CONTEXT_QUERY.topic.name: CONTEXT_QUERY, TASK_STATUS.topic.name: TASK_STATUS}
@@ -118,7 +122,11 @@ class Encoded:
 
 def task_id(source: str, key: str) -> str:
     """UUIDv5 of (source, idempotency key): the same request always has the same task id."""
-    return str(uuid5(TASK_NAMESPACE, f"{len(source)}:{source}{key}"))
+    # uuid5(TASK_NAMESPACE, …), without the object that only its text is wanted of
+    name = _NAMESPACE_BYTES + f"{len(source)}:{source}{key}".encode()
+    number = int.from_bytes(hashlib.sha1(name, usedforsecurity=False).digest()[:16], "big")
+    digits = f"{number & _NO_VERSION | _VERSION_5:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def decode(
@@ -171,10 +179,12 @@ def encode(
         ("ce_type", message_type.wire.encode()),
     ]
     headers += [
-        (header, _attribute_text(name, attribute).encode())
-        for (name, header), attribute in zip(_OPTIONAL_HEADERS, envelope[_OPTIONAL:], strict=True)
+        (header, (attribute if type(attribute) is str else _attribute_text(name, attribute)).encode())
+        for (name, header), attribute in zip(_OPTIONAL_HEADERS, envelope[_OPTIONAL:-1], strict=True)
         if attribute is not None
     ]
+    if envelope.sequence is not None:
+        headers.append(("ce_sequence", envelope.sequence.zfill(SEQUENCE_DIGITS).encode()))
     value = data if isinstance(data, bytes) else _json(data)
     return Encoded(message_type.topic.name, key.encode(), value, tuple(headers))
 

@@ -12,7 +12,6 @@ The diagram in README.md is drawn from TRANSITIONS by `diagram()`, so that it ca
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -122,16 +121,14 @@ class TaskRow(NamedTuple):
     progress: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(NamedTuple):
     """An event with its place in the task's sequence, or None beside the sequence."""
 
     event: Event
     sequence: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The row as it becomes, and what is published because of it."""
 
     row: TaskRow
@@ -261,14 +258,20 @@ def record(row: TaskRow, events: Sequence[Event], *, final: bool, now: datetime)
     """Progress of a running attempt. Raises CancelRequested at the point of no return if a cancellation is stored."""
     if final and row.cancel_id is not None:
         raise CancelRequested
-    return _numbered(row._replace(updated_at=now, is_final=row.is_final or final), events)
+    return _numbered(row, events, updated_at=now, is_final=row.is_final or final)
 
 
 def finish(row: TaskRow, given: Finish, now: datetime) -> Decision:
     """The end of an attempt. A stored cancellation wins over another try, and is refused by any other end."""
-    after = _released(_moved(row, _CAUSE_OF_ENDING[given.ending], now))
-    if given.failure is not None:
-        after = after._replace(history=(*after.history, given.failure))
+    state = _next(row, _CAUSE_OF_ENDING[given.ending])
+    after = row._replace(
+        state=state,
+        updated_at=now,
+        lease_owner=None,
+        lease_until=None,
+        holds_key=row.holds_key and state not in TERMINAL,
+        history=row.history if given.failure is None else (*row.history, given.failure),
+    )
     if given.ending is Ending.RETRY:
         return _cancelled_if_asked(_numbered(_scheduled(after, given.delay_s, now), given.events), now)
     if given.ending is Ending.INTERRUPTED:
@@ -401,7 +404,7 @@ def _cancelled_if_asked(decision: Decision, now: datetime) -> Decision:
 def _ended(row: TaskRow, events: Sequence[Event] = (), *, error: ErrorReport | None = None) -> Decision:
     """A terminal row with its terminal status; made here with the last progress if the attempt did not bring it."""
     brought = any(event.type == "task.status" and event.data.get("status") in TERMINAL_STATUSES for event in events)
-    decision = _numbered(row._replace(run_at=None), events)
+    decision = _numbered(row, events, run_at=None)
     if brought:
         return decision
     made = _status(decision.row, _STATUS_OF_STATE[row.state], message=row.cancel_reason, error=error)
@@ -430,7 +433,8 @@ def _status(row: TaskRow, status: Status, *, message: str | None = None, error: 
 _FIRST_STATUS = _status(
     TaskRow(id=0, task_id="", state=State.AVAILABLE, priority=0, rank=0, updated_at=datetime.min), Status.QUEUED
 ).data
-_FIRST_PROGRESS = {name: _FIRST_STATUS[name] for name in ("phase", "completed", "pending")}
+_PROGRESS = ("phase", "completed", "pending")  # what is kept of a status
+_FIRST_PROGRESS = {name: _FIRST_STATUS[name] for name in _PROGRESS}
 
 
 def _refused(row: TaskRow, command_id: str, name: str, reason: str) -> Decision:
@@ -459,17 +463,20 @@ def _acted(
     return Event("operator.acted", task_id or given.task_id, acted.model_dump(mode="json", exclude_none=True))
 
 
-def _numbered(row: TaskRow, events: Sequence[Event]) -> Decision:
-    """Take the next sequences for `events` and keep the progress of the last status."""
+def _numbered(row: TaskRow, events: Sequence[Event], **changes: Any) -> Decision:
+    """Take the next sequences for `events` and keep the progress of the last status; `changes` of the row beside it."""
     sequence, progress = row.sequence, row.progress
+    last: Mapping[str, Any] | None = None
     numbered = []
     for event in events:
         counts = event.type in SEQUENCED
         sequence += counts
         numbered.append(Numbered(event, sequence if counts else None))
         if event.type == "task.status":
-            progress = {name: event.data[name] for name in ("phase", "completed", "pending") if name in event.data}
-    return Decision(row._replace(sequence=sequence, progress=progress), tuple(numbered))
+            last = event.data
+    if last is not None:
+        progress = {name: last[name] for name in _PROGRESS if name in last}
+    return Decision(row._replace(sequence=sequence, progress=progress, **changes), tuple(numbered))
 
 
 # --- documentation ----------------------------------------------------------------------------------------------------

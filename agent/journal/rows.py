@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -67,7 +68,9 @@ def _plain_tree(value: Any) -> Any:
 
 def dump_origin(origin: Origin) -> str:
     """An origin without its value, which is stored as it is."""
-    headers = [(name, None if value is None else b64encode(value).decode()) for name, value in origin.headers]
+    headers = [
+        (name, None if value is None else b2a_base64(value, newline=False).decode()) for name, value in origin.headers
+    ]
     key = None if origin.key is None else b64encode(origin.key).decode()
     place = (origin.topic, origin.topic_id, origin.partition, origin.offset, origin.timestamp_ms)
     return dump((*place, key, headers, origin.value is None))
@@ -83,7 +86,7 @@ def load_origin(text: str, value: bytes) -> Origin:
         offset=offset,
         timestamp_ms=timestamp_ms,
         key=None if key is None else b64decode(key),
-        headers=tuple((name, None if given is None else b64decode(given)) for name, given in headers),
+        headers=tuple([(name, None if given is None else a2b_base64(given)) for name, given in headers]),
         value=None if is_null else value,
     )
 
@@ -185,7 +188,8 @@ def task_row(values: tuple[Any, ...]) -> TaskRow:
     return TaskRow(
         row_id, task_id, State(state), priority, rank, moment(updated_at), maybe_moment(run_at), maybe_moment(expires_at), attempt,
         crashes, fence, epoch, sequence, lease_owner, lease_until, cancel_id, cancel_reason, bool(is_final),
-        bool(holds_key), maybe_moment(first_started_at), maybe_moment(started_at), tuple(load(history)), load(progress),
+        bool(holds_key), maybe_moment(first_started_at), maybe_moment(started_at),
+        () if history == "[]" else tuple(load(history)), load(progress),
     )  # fmt: skip
 
 
@@ -203,6 +207,14 @@ def task_columns(row: TaskRow) -> tuple[Any, ...]:
 def task_changes(row: TaskRow) -> tuple[Any, ...]:
     """Parameters of `update_task`."""
     return (*task_columns(row)[2:], row.id)
+
+
+def claim_changes(row: TaskRow) -> tuple[Any, ...]:
+    """Parameters of `claim_task`: what changes with a claim."""
+    return (
+        row.state.value, row.updated_at.timestamp(), row.attempt, row.fence, row.lease_owner, row.lease_until, row.holds_key,
+        seconds(row.first_started_at), seconds(row.started_at), row.id,
+    )  # fmt: skip
 
 
 def progress_changes(row: TaskRow) -> tuple[Any, ...]:

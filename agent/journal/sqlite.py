@@ -234,7 +234,7 @@ class SqliteJournal:
             (row, lifecycle.claim(row, worker, monotonic + lease_s, now))
             for row in _rows(connection, "startable_tasks", limit)
         ]
-        connection.executemany(SQL["update_task"], [rows.task_changes(decision.row) for _, decision in decisions])
+        connection.executemany(SQL["claim_task"], [rows.claim_changes(decision.row) for _, decision in decisions])
         requests = _in_chunks(connection, "claimed_requests", [row.id for row, _ in decisions])
         by_id = {request[0]: request for request in requests}
         return [rows.claim_of(decision.row, by_id[row.id]) for row, decision in decisions]

@@ -169,7 +169,9 @@ class Worker:
             claims = await means.journal.claim(self.name, limit=free, lease_s=means.settings.lease_s) if free else []
             for claim in claims:
                 self._begin(claim, sent_at)
-            if not claims:
+            if claims:
+                means.metrics.running.set(len(self._running))
+            else:
                 await self._bell.sleep()
         except JournalUnavailable as exc:
             means.metrics.journal_errors.labels("claim").inc()
@@ -206,18 +208,21 @@ class Worker:
             claim, self._leashes, sent_at + limit_s + DEADLINE_GRACE_S, stop, sent_at, means.settings.self_stop_s
         )
         ledger = AttemptLedger(lease, means.journal, means.clock, means.folder)
-        # A task that ended here a moment ago and is replayed or retried: its last attempt may still be removing its folder.
-        earlier = tuple(
-            other.task for other in self._running.values() if other.task and other.claim.task_id == claim.task_id
-        )
-        running = Running(claim, lease, ledger, time.monotonic(), sent_at, earlier)
+        running = Running(claim, lease, ledger, time.monotonic(), sent_at, self._earlier(claim))
         self._running[claim.task_id, claim.fence] = running
         self._free -= 1
         self.keeper.hold(running.lease)
-        means.metrics.running.set(len(self._running))
         if claim.attempt == 1:
             means.metrics.queue_wait.observe(max(0.0, (claim.started_at - claim.accepted_at).total_seconds()))
         running.task = asyncio.create_task(self._attempt(running, limit_s))
+
+    def _earlier(self, claim: Claim) -> tuple[asyncio.Task[None], ...]:
+        """A task that ended here a moment ago and is tried again: its last attempt may still be removing its folder."""
+        if claim.fence == 1:
+            return ()
+        return tuple(
+            other.task for other in self._running.values() if other.task and other.claim.task_id == claim.task_id
+        )
 
     def _leave(self, running: Running) -> None:
         """Give its place to the next attempt, whose claim may then share the commit that stores this one's end."""

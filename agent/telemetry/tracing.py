@@ -5,8 +5,8 @@ would be lost on kill -9.
 """
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from opentelemetry import context as contexts
@@ -62,7 +62,7 @@ class _Sampler(Tracer):
         self, name: str, context: Context | None = None, *args: Any, **options: Any
     ) -> AbstractContextManager[Span]:
         if self._is_dropped(context):
-            return _dropped()
+            return _Dropped()
         return self._inner.start_as_current_span(name, context, *args, **options)
 
     def _is_dropped(self, context: Context | None) -> bool:
@@ -72,14 +72,15 @@ class _Sampler(Tracer):
         return random.random() >= self._ratio  # noqa: S311 - a sample, no secret
 
 
-@contextmanager
-def _dropped() -> Iterator[Span]:
+class _Dropped(AbstractContextManager[Span]):
     """Spans below it are dropped, too."""
-    token = contexts.attach(trace.set_span_in_context(_DROPPED))
-    try:
-        yield _DROPPED
-    finally:
-        contexts.detach(token)
+
+    def __enter__(self) -> Span:
+        self._token = contexts.attach(trace.set_span_in_context(_DROPPED))
+        return _DROPPED
+
+    def __exit__(self, *_: object) -> None:
+        contexts.detach(self._token)
 
 
 def _otlp(endpoint: str) -> SpanProcessor:

@@ -31,6 +31,7 @@ from agent.journal.port import Checkpoint, Ending, Event, Journal
 from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
 from agent.pipeline.port import Ledger, Outcome
+from agent.runtime.garbage import spare_collector
 from agent.runtime.inbox import TOPICS, Inbox, Pressure
 from agent.runtime.supervisor import Supervisor
 from agent.runtime.worker import Means
@@ -263,6 +264,7 @@ async def accept(order: Order) -> Mapping[str, Any]:
             tally.end()
         return bool(tally.ended)
 
+    spare_collector()
     try:
         await asyncio.wait_for(inbox.run(draining=lambda: False, ended=ended), PATIENCE_S)
         depths = await journal.depths()
@@ -285,6 +287,7 @@ async def life(order: Order) -> Mapping[str, Any]:
     )  # fmt: skip
     bus = CountedBus(KafkaBus(_kafka(order)), tally, order.records * STATUSES)
     supervisor = Supervisor(means, bus, source="/bench/agent", group=order.group)
+    spare_collector()  # as the agent does
     running = asyncio.create_task(supervisor.run(stop))
     try:
         await until(lambda: supervisor.ready()[0] or running.done(), "a place in the group")

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import uuid5
 
 import orjson
 import pytest
@@ -272,3 +273,9 @@ def test_a_stored_event_gets_its_sequence_as_if_it_had_been_encoded_with_it(data
     stored = orjson.dumps(data)
 
     assert codec.with_sequence(stored, sequence) == orjson.dumps({**orjson.loads(stored), "sequence": sequence})
+
+
+@given(source=_TEXT, key=_TEXT)
+def test_task_id_is_a_version_5_uuid(source: str, key: str) -> None:
+    """Senders compute it with the library of their language; ours is written out for speed."""
+    assert codec.task_id(source, key) == str(uuid5(codec.TASK_NAMESPACE, f"{len(source)}:{source}{key}"))

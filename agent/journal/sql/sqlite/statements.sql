@@ -27,6 +27,10 @@ UPDATE task SET state = ?, priority = ?, rank = ?, updated_at = ?, run_at = ?, e
   holds_key = ?, first_started_at = ?, started_at = ?, history = ?, progress = ?
 WHERE id = ?;
 
+-- name: claim_task
+UPDATE task SET state = ?, updated_at = ?, run_at = NULL, attempt = ?, fence = ?, lease_owner = ?, lease_until = ?,
+  holds_key = ?, first_started_at = ?, started_at = ? WHERE id = ?;
+
 -- name: update_progress
 UPDATE task SET sequence = ?, updated_at = ?, is_final = ?, progress = ? WHERE id = ?;
 
