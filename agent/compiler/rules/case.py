@@ -1,4 +1,8 @@
-"""One operation as the rules see it, and what a rule makes of it."""
+"""One operation as the rules see it, and what a rule makes of it.
+
+What stands against a derivation is raised where it is found (`NotDerived`), however deep below the rule; the planner
+alone catches it, and makes it the reason of the hook. So a rule reads as what it takes to be true.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -43,6 +47,16 @@ def refused(rule: str, reason: str) -> Outcome:
     return Outcome(Verdict.REFUSED, rule, reason)
 
 
+class NotDerived(Exception):
+    """The document does not prove what a rule would need; its text says what is missing, to people."""
+
+
+def need_none(reasons: Iterable[str]) -> None:
+    """Raises NotDerived with the first reason, if there is one."""
+    for reason in reasons:
+        raise NotDerived(reason)
+
+
 @dataclass(slots=True)
 class Case:
     """One operation with all that is known before a rule looks at it."""
@@ -51,29 +65,35 @@ class Case:
     route: Route
     model: Model | None
     answer: Answer
+    rule: str = "unknown"  # the one that looks at it now: its verdict bears this name
     doubts: list[tuple[int, str]] = field(default_factory=list)  # (level of confidence, the alternative reading)
+
+    @property
+    def thing(self) -> Model:
+        """The resource, for rules that look only where there is one."""
+        assert self.model is not None
+        return self.model
 
     def doubt(self, level: int, alternative: str) -> None:
         """Note that the reading could be wrong, and how."""
         self.doubts.append((level, alternative))
 
-    def derived(self, rule: str, plan: Plan, body: Request | None = None) -> Outcome:
+    def derived(self, plan: Plan, body: Request | None = None) -> Outcome:
         """A derivation, with the confidence that the doubts leave."""
         level = max((level for level, _ in self.doubts), default=0)
         alternative = "; ".join(dict.fromkeys(text for _, text in self.doubts)) or None
-        return Outcome(Verdict.DERIVED, rule, None, plan, body, _CONFIDENCE[level], alternative)
+        return Outcome(Verdict.DERIVED, self.rule, None, plan, body, _CONFIDENCE[level], alternative)
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where in the tree of things an operation works; `problem` says why that is not known."""
+    """Where in the tree of things an operation works."""
 
     ancestors: tuple[PathKey, ...] = ()
     key: PathKey | None = None
     scopes: tuple[Scope, ...] = ()
     via: str | None = None
     through: str | None = None
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +102,6 @@ class Shown:
 
     shape: Shape | None
     wrapper: Wrapper
-
-
-def replace_model(case: Case, model: Model) -> Case:
-    """The same case about another resource; doubts are shared."""
-    return Case(case.operation, case.route, model, case.answer, case.doubts)
 
 
 def resources_of(plan: Plan) -> Iterable[str]:

@@ -16,7 +16,7 @@ from agent.compiler.ir import (
     Scope,
     Wrapper,
 )
-from agent.compiler.rules.case import Case, Located, Shown
+from agent.compiler.rules.case import Case, Located, NotDerived, Shown, need_none
 from agent.compiler.rules.lists import Lists
 from agent.compiler.schemas.document import Document, RawOperation, RawParameter
 from agent.compiler.schemas.views import Schemas
@@ -63,30 +63,25 @@ class Parts:
         self._security = ground.security
         self._lists = Lists(ground.schemas)
 
-    def _locate(
-        self, case: Case, model: Model, step: Step | None, steps: tuple[Step, ...] | None = None
-    ) -> Located | str:
-        """Ancestors and, with `step`, the key of the item; or what stands against it."""
-        steps = steps if steps is not None else case.route.steps
+    def _locate(self, case: Case, step: Step | None) -> Located:
+        """Ancestors and, with `step`, the key of the item. Raises NotDerived."""
+        model, steps = case.thing, case.route.steps
         above = steps[:-1] if step is not None else steps
         if any(one.field for one in above):
-            return "a parameter in the middle of the path looks something up"
+            raise NotDerived("a parameter in the middle of the path looks something up")
         collection = step.collection if step is not None else case.route.collection
         located = self._chain(above, model, collection)
-        if located.problem:
-            return located.problem
         if step is None:
             return located
         key = self._key(model, step)
-        if isinstance(key, str):
-            return key
         if step.field is not None:
             case.doubt(1, f"`{key.property}` is taken as unique")
         if not model.key.visible and key.property == model.key.name:
             case.doubt(1, f"no property of {model.name} shows its key; the Location header does")
         return replace(located, key=replace(key, via=located.via, scopes=located.scopes))
 
-    def _key(self, model: Model, step: Step) -> PathKey | str:
+    def _key(self, model: Model, step: Step) -> PathKey:
+        """The property that a parameter of the path names. Raises NotDerived."""
         name = self._modeller.path_property(model, step.field or step.parameter)
         if (
             name is None
@@ -95,13 +90,13 @@ class Parts:
         ):
             name = model.key.name
         if name is None or name not in model.properties:
-            return f"no property of {model.name} answers to the path parameter `{step.parameter}`"
+            raise NotDerived(f"no property of {model.name} answers to the path parameter `{step.parameter}`")
         if name != model.key.name and not model.properties[name].unique:
-            return f"`{name}` of {model.name} is not known to be unique"
+            raise NotDerived(f"`{name}` of {model.name} is not known to be unique")
         return PathKey(step.parameter, model.name, name)
 
     def _chain(self, steps: tuple[Step, ...], model: Model, collection: GroupKey = ()) -> Located:
-        """The known ancestors, each tied to the one before it, and the tie of `model` to the last."""
+        """The known ancestors, each tied to the one before it, and the tie of `model` to the last. Raises NotDerived."""
         ancestors: list[PathKey] = []
         pending: list[Scope] = []
         before: Model | None = None
@@ -111,20 +106,18 @@ class Parts:
                 pending.append(self._scope_of(step, model, collection))
                 continue
             key = self._key(known, step)
-            if isinstance(key, str):
-                return Located(problem=key)
             tie = known.parents.get(step.collection)
             if before is not None and (tie is None or tie.reference is None):
-                return Located(problem=f"how a {known.name} belongs to a {before.name} is not described")
+                raise NotDerived(f"how a {known.name} belongs to a {before.name} is not described")
             scopes = known.scopes.get(step.collection, ())
             ancestors.append(replace(key, via=tie.reference if tie and before is not None else None, scopes=scopes))
             pending, before = [], known
         tie = model.parents.get(collection)
         if before is not None and before is not model and tie is None:
-            return Located(problem=f"how a {model.name} belongs to a {before.name} is not described")
+            raise NotDerived(f"how a {model.name} belongs to a {before.name} is not described")
         scopes = tuple(pending)
         if any(not one.property for one in scopes):
-            return Located(problem=f"nothing is known about the path parameter `{scopes[0].parameter}`")
+            raise NotDerived(f"nothing is known about the path parameter `{scopes[0].parameter}`")
         via = tie.reference if tie and before is not None else None
         through = tie.through if tie and before is not None else None
         return Located(tuple(ancestors), None, scopes, via, through)
@@ -134,39 +127,49 @@ class Parts:
         fallback = (one for scopes in model.scopes.values() for one in scopes if one.parameter == step.parameter)
         return next(found, None) or next(fallback, None) or Scope(step.parameter, "")
 
-    def _shown(self, case: Case, model: Model) -> Shown | str:
-        """What a success shows of `model`: nothing, the row, or a bare envelope; or why that cannot be filled."""
+    def _shown(self, case: Case) -> Shown:
+        """What a success shows of the thing: nothing, the row, or a bare envelope. Raises NotDerived where that cannot be filled."""
+        model = case.thing
         pointer = case.operation.answer.schema_pointer
         if case.answer.kind is Kind.NOTHING or pointer is None or case.operation.success_code == 204:
             if case.operation.answer.json_media and pointer is None:
                 case.doubt(1, "the body of its success has no schema; none is sent")
             return Shown(None, Wrapper())
         if case.answer.kind is not Kind.ITEM or case.answer.entity is None:
-            return "what it answers is no single thing"
+            raise NotDerived("what it answers is no single thing")
         whole = self._schemas.entity(pointer)
         if self._responses.is_only_meta(whole):
             wrapper, missing = self._responses.bare(pointer)
-            if missing:
-                return f"nothing supplies `{missing[0]}` of the answer"
+            need_none(f"nothing supplies `{name}` of the answer" for name in missing)
             case.doubt(1, "the texts of its answer are fixed ones")
             return Shown(None, wrapper)
-        if case.answer.missing:
-            return f"nothing supplies `{case.answer.missing[0]}` of the envelope"
+        self._need_envelope(case)
         other = self._modeller.of_schema(case.answer.entity)
         if other is not None and other is not model:
-            return f"it answers a {other.name}, not the {model.name}"
+            raise NotDerived(f"it answers a {other.name}, not the {model.name}")
         shaped = self._modeller.response_shape(model, case.answer.entity)
-        if shaped.problems:
-            return shaped.problems[0]
+        need_none(shaped.problems)
         if not shaped.shape.fields:
-            return f"what it answers shows nothing of a {model.name}"
+            raise NotDerived(f"what it answers shows nothing of a {model.name}")
         names = {one.name for one in shaped.shape.fields}
         unknown = self._schemas.entity(case.answer.entity).properties.keys() - names
         if len(unknown) > len(shaped.shape.fields):
-            return f"what it answers is not described as a {model.name}"
+            raise NotDerived(f"what it answers is not described as a {model.name}")
         return Shown(shaped.shape, case.answer.wrapper)
 
-    def _doubt_makers(self, case: Case, model: Model) -> None:
+    def _need_envelope(self, case: Case) -> None:
+        need_none(f"nothing supplies `{name}` of the envelope" for name in case.answer.missing)
+
+    def _need_sources(self, case: Case, shaped: Shaped, located: Located) -> None:
+        """Raises NotDerived where responses require what neither the body, the path nor the server gives."""
+        given = (*([located.via] if located.via else []), *(one.property for one in located.scopes))
+        need_none(
+            f"`{name}` is required in responses and nothing supplies it"
+            for name in self._modeller.missing(case.thing, shaped, given)
+        )
+
+    def _doubt_makers(self, case: Case) -> None:
+        model = case.thing
         made = model.creates or any(
             one.method == "PUT" and not self._routes[one.path].ends_with_item for one, _ in model.writes
         )
@@ -174,9 +177,9 @@ class Parts:
             case.doubt(1, f"no operation makes a {model.name}: rows come from elsewhere")
 
     def _ignored(
-        self, case: Case, unknown: Iterable[RawParameter], harmless: Iterable[str] = ()
-    ) -> tuple[str, ...] | str:
-        """Parameters without effect; a required one of unknown meaning stands against the derivation."""
+        self, case: Case, unknown: Iterable[RawParameter] = (), harmless: Iterable[str] = ()
+    ) -> tuple[str, ...]:
+        """Parameters without effect. Raises NotDerived for a required one of unknown meaning."""
         ignored = list(harmless)
         queries = list(unknown)
         if case.operation.method not in ("GET", "DELETE") or case.answer.kind is not Kind.ITEMS:
@@ -187,7 +190,7 @@ class Parts:
             ]
         for parameter in queries:
             if parameter.required:
-                return f"the required parameter `{parameter.name}` has a meaning that no rule knows"
+                raise NotDerived(f"the required parameter `{parameter.name}` has a meaning that no rule knows")
             case.doubt(1, f"the parameter `{parameter.name}` has no effect")
             ignored.append(parameter.name)
         for parameter in case.operation.parameters:
@@ -225,13 +228,6 @@ class Parts:
         group = self._groups.get(case.route.collection)
         return group is not None and bool(group.at_item or "POST" in group.at_collection)
 
-    def _has_item_path(self, model: Model, route: Route) -> bool:
+    def _has_item_path(self, route: Route) -> bool:
         group = self._groups.get(route.collection)
         return group is not None and "GET" in group.at_item
-
-    def _unsourced(self, model: Model, shaped: Shaped, given: Iterable[str], located: Located) -> list[str]:
-        scoped = [one.property for one in located.scopes]
-        return [
-            f"`{name}` is required in responses and nothing supplies it"
-            for name in self._modeller.missing(model, shaped, (*given, *scoped))
-        ]

@@ -1,7 +1,8 @@
 """What each operation does, or why no rule can tell: the rules in order, first match wins.
 
 A rule takes a `Case` and returns an `Outcome`, or None to let the next one look. Whatever stands against a derivation
-(a required field without a source, a form that responses do not allow) becomes the reason of a hook: never a fake 200.
+(a required field without a source, a form that responses do not allow) is raised as `NotDerived` and becomes the reason
+of a hook: never a fake 200.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from agent.compiler.ir import (
     Plan,
     Property,
 )
-from agent.compiler.rules.case import Case, Outcome, Rule, hooked, refused, replace_model
+from agent.compiler.rules.case import Case, NotDerived, Outcome, Rule, hooked, need_none, refused
 from agent.compiler.rules.parts import Ground
 from agent.compiler.rules.reads import Reads
 from agent.compiler.rules.writes import Writes
@@ -56,10 +57,13 @@ class Planner(Reads, Writes):
         model = None if route.odd else self._modeller.of(self._finder.of_group(route.collection))
         answer = Answer(Kind.NOTHING) if route.odd else self._finder.answer(operation)
         case = Case(operation, route, model, answer)
-        for rule in self.rules:
-            outcome = rule(case)
-            if outcome is not None:
-                return outcome
+        try:
+            for rule in self.rules:
+                outcome = rule(case)
+                if outcome is not None:
+                    return outcome
+        except NotDerived as against:
+            return hooked(case.rule, str(against))
         return hooked("unknown", "no rule knows what it does")
 
     # --- what cannot be served or understood at all ---
@@ -121,10 +125,11 @@ class Planner(Reads, Writes):
         wanted = noun in vocabulary.HEALTH or noun in vocabulary.VERSION
         if case.operation.method != "GET" or case.route.steps or not wanted or self._has_items(case):
             return None
+        case.rule = "health"
         if case.answer.kind is Kind.NOTHING:
-            return case.derived("health", Plan(Action.PING, ""))
+            return case.derived(Plan(Action.PING, ""))
         if case.answer.kind is not Kind.ITEM or case.operation.answer.schema_pointer is None:
-            return hooked("health", "what it tells about the service is not defined")
+            raise NotDerived("what it tells about the service is not defined")
         wrapper, missing = self._responses.bare(case.operation.answer.schema_pointer)
         missing = tuple(one for one in missing if not (noun in vocabulary.VERSION and one == "version"))
         if noun in vocabulary.VERSION:
@@ -136,13 +141,12 @@ class Planner(Reads, Writes):
                     EnvelopeField(("version",), Meta.CONSTANT, version),
                 ),
             )
-        if missing:
-            return hooked("health", f"nothing supplies `{missing[0]}`")
+        need_none(f"nothing supplies `{name}`" for name in missing)
         if noun in vocabulary.VERSION and not self._schemas.entity(
             case.operation.answer.schema_pointer
         ).properties.keys() & {"version"}:
-            return hooked("health", "what it tells about the service is not defined")
-        return case.derived("health", Plan(Action.PING, "", wrapper=wrapper))
+            raise NotDerived("what it tells about the service is not defined")
+        return case.derived(Plan(Action.PING, "", wrapper=wrapper))
 
     def _caller(self, case: Case) -> Outcome | None:
         statics = [fold(one) for one in case.route.collection if one != "{}"]
@@ -245,7 +249,8 @@ class Planner(Reads, Writes):
         if parts.unknown or not plain or not parts.filters:
             return None
         case.doubt(1, f"`{case.route.noun}` could mean more than its parameters say")
-        return self._list(replace_model(case, model))
+        case.model = model
+        return self._list(case)
 
     # --- parts of things ---
 
@@ -272,10 +277,10 @@ class Planner(Reads, Writes):
         name = next(iter(names))
         if name not in owner.properties and not self._adopt(owner, name, names[name]):
             return hooked("field-update", f"`{name}` is no property of {owner.name}")
+        case.rule, case.model = "field-update", owner
         case.doubt(1, f"`{name}` could be more than a stored property")
-        return self._change(
-            replace_model(case, owner), Action.PATCH, "field-update", Request(self._schemas.final(body)), route.steps
-        )
+        located = self._locate(case, route.steps[-1])
+        return self._changed(case, Action.PATCH, Request(self._schemas.final(body)), located)
 
     def _adopt(self, owner: Model, name: str, pointers: tuple[str, ...]) -> bool:
         """A property that only this operation writes: a secret that no representation shows."""
@@ -303,22 +308,15 @@ class Planner(Reads, Writes):
         return hooked("membership", "of a relation only list, link and unlink have a rule")
 
     def _link(self, case: Case, action: Action) -> Outcome:
-        assert case.model is not None
-        parent = case.model.parents[case.route.collection]
+        case.rule = "membership"
+        parent = case.thing.parents[case.route.collection]
         owner = self._modeller.of(parent.target)
         assert owner is not None
         steps = case.route.ancestors
         chain = self._chain(steps[:-1], owner)
         key = self._key(owner, steps[-1])
         member, body = self._member(case)
-        problem = (
-            chain.problem or (key if isinstance(key, str) else None) or (member if isinstance(member, str) else None)
-        )
-        if problem or isinstance(key, str) or isinstance(member, str):
-            return hooked("membership", problem or "")
-        shown = self._shown(case, case.model)
-        if isinstance(shown, str):
-            return hooked("membership", shown)
+        shown = self._shown(case)
         key = replace(key, via=chain.via, scopes=chain.scopes)
         plan = Plan(
             action,
@@ -331,17 +329,17 @@ class Planner(Reads, Writes):
             member=member,
             via=chain.via,
         )
-        return case.derived(action.value, plan, body)
+        case.rule = action.value
+        return case.derived(plan, body)
 
-    def _member(self, case: Case) -> tuple[PathKey | str, Request | None]:
-        """The other row: by the path, or by a key in the body."""
-        assert case.model is not None
-        model = case.model
+    def _member(self, case: Case) -> tuple[PathKey, Request | None]:
+        """The other row: by the path, or by a key in the body. Raises NotDerived."""
+        model = case.thing
         if case.route.ends_with_item:
             return self._key(model, case.route.steps[-1]), None
         request = self._finder.request(case.operation, model.draft)
         if request is None or request.many or model.key.name not in self._schemas.entity(request.entity).properties:
-            return f"the body does not say which {model.name} is meant", None
+            raise NotDerived(f"the body does not say which {model.name} is meant")
         return PathKey("", model.name, model.key.name), request
 
     # --- create, read, replace, change, delete ---

@@ -15,7 +15,7 @@ from agent.compiler.ir import (
     Plan,
     Wrapper,
 )
-from agent.compiler.rules.case import Case, Located, Outcome, hooked
+from agent.compiler.rules.case import Case, Located, NotDerived, Outcome, hooked, need_none
 from agent.compiler.rules.lists import ListParts
 from agent.compiler.rules.parts import Parts
 from agent.compiler.words import words
@@ -25,15 +25,13 @@ class Reads(Parts):
     """Lists, items, deletions."""
 
     def _get_collection(self, case: Case) -> Outcome:
-        assert case.model is not None
         if case.answer.kind is Kind.ITEMS:
             return self._list(case)
-        if case.answer.kind is Kind.ITEM and case.model.draft.singleton:
+        if case.answer.kind is Kind.ITEM and case.thing.draft.singleton:
             return self._get(case, "singleton", None)
         return hooked("unknown", "it answers neither a list nor a thing that can be written")
 
     def _get_item(self, case: Case) -> Outcome:
-        assert case.model is not None
         if case.answer.kind is Kind.ITEMS:
             return self._list(case)
         if case.answer.kind is not Kind.ITEM:
@@ -41,58 +39,42 @@ class Reads(Parts):
         return self._get(case, "lookup" if case.route.steps[-1].field else "get", case.route.steps[-1])
 
     def _get(self, case: Case, rule: str, step: Step | None) -> Outcome:
-        model = case.model
-        assert model is not None
-        located = self._locate(case, model, step)
-        if isinstance(located, str):
-            return hooked(rule, located)
-        shown = self._shown(case, model)
-        if isinstance(shown, str):
-            return hooked(rule, shown)
+        case.rule = rule
+        located = self._locate(case, step)
+        shown = self._shown(case)
         if shown.shape is None:
-            return hooked(rule, "it answers nothing that is stored")
-        self._doubt_makers(case, model)
-        ignored = self._ignored(case, ())
-        if isinstance(ignored, str):
-            return hooked(rule, ignored)
+            raise NotDerived("it answers nothing that is stored")
+        self._doubt_makers(case)
         plan = Plan(
             Action.GET,
-            model.name,
+            case.thing.name,
             located.ancestors,
             located.key,
             scopes=located.scopes,
             wrapper=shown.wrapper,
             shape=shown.shape,
             via=located.via,
-            ignored=ignored,
+            ignored=self._ignored(case),
         )
-        return case.derived(rule, plan)
+        return case.derived(plan)
 
     def _list(self, case: Case) -> Outcome:
         """Rules 3, 10, 11."""
-        model = case.model
-        assert model is not None
+        case.rule = "list"
+        model = case.thing
         assert case.answer.entity is not None
-        rule = "list"
         if case.answer.entity not in model.draft.reads and self._modeller.of_schema(case.answer.entity) is not model:
-            return hooked(rule, f"the items that it answers are not described as a {model.name}")
-        if case.answer.missing:
-            return hooked(rule, f"nothing supplies `{case.answer.missing[0]}` of the envelope")
-        chain = self._list_chain(case, model)
-        if isinstance(chain, str):
-            return hooked(rule, chain)
+            raise NotDerived(f"the items that it answers are not described as a {model.name}")
+        self._need_envelope(case)
+        located, filters = self._list_chain(case)
         shaped = self._modeller.response_shape(model, case.answer.entity)
-        if shaped.problems:
-            return hooked(rule, shaped.problems[0])
+        need_none(shaped.problems)
         has_next = any(
             one.source in (Meta.NEXT_CURSOR, Meta.NEXT_LINK) for one in case.answer.wrapper.fields
         ) or self._has_link_header(case.operation)
         parts = self._lists.read(case.operation, model, has_next)
         ignored = self._ignored(case, parts.unknown, parts.ignored)
-        if isinstance(ignored, str):
-            return hooked(rule, ignored)
-        self._doubt_makers(case, model)
-        located, filters = chain
+        self._doubt_makers(case)
         plan = Plan(
             Action.LIST,
             model.name,
@@ -109,10 +91,12 @@ class Reads(Parts):
             ignored=ignored,
             headers=self._headers(case.operation, many=True),
         )
-        return case.derived("membership" if located.through else rule, plan)
+        case.rule = "membership" if located.through else "list"
+        return case.derived(plan)
 
-    def _list_chain(self, case: Case, model: Model) -> tuple[Located, list[Filter]] | str:
+    def _list_chain(self, case: Case) -> tuple[Located, list[Filter]]:
         """Ancestors of a list; what remains of the path's parameters must be filters (`/jobs/status/{status}`)."""
+        model = case.thing
         steps = list(case.route.steps)
         own = [step for step in steps if self._is_ancestor(step, case.route, model)]
         filters: list[Filter] = []
@@ -121,11 +105,10 @@ class Reads(Parts):
                 continue
             found = self._path_filter(case, model, step)
             if found is None:
-                return f"the path parameter `{step.parameter}` equals no property of {model.name}"
+                raise NotDerived(f"the path parameter `{step.parameter}` equals no property of {model.name}")
             case.doubt(1, f"`{step.parameter}` could be more than a filter by `{found.property}`")
             filters.append(found)
-        located = self._chain(tuple(own), model, case.route.collection)
-        return located.problem or (located, filters)
+        return self._chain(tuple(own), model, case.route.collection), filters
 
     def _is_ancestor(self, step: Step, route: Route, model: Model) -> bool:
         if step.field is not None or (route.ends_with_item and step is route.steps[-1]):
@@ -146,23 +129,16 @@ class Reads(Parts):
         return None
 
     def _delete_item(self, case: Case) -> Outcome:
-        model = case.model
-        assert model is not None
-        located = self._locate(case, model, case.route.steps[-1])
-        if isinstance(located, str):
-            return hooked("delete", located)
-        shown = self._shown(case, model)
-        if isinstance(shown, str):
-            return hooked("delete", shown)
+        case.rule = "delete"
+        located = self._locate(case, case.route.steps[-1])
+        shown = self._shown(case)
         ignored = self._ignored(case, [one for one in case.operation.parameters if one.place == "query"])
-        if isinstance(ignored, str):
-            return hooked("delete", ignored)
         first = words(case.operation.id)[:1] or words(str(case.operation.node.get("summary", "")))[:1]
         if first and first[0] in ("cancel", "archive", "deactivate", "disable", "close", "revoke"):
             case.doubt(1, f"to {first[0]} could mean a state rather than a deletion")
         plan = Plan(
             Action.DELETE,
-            model.name,
+            case.thing.name,
             located.ancestors,
             located.key,
             scopes=located.scopes,
@@ -171,22 +147,20 @@ class Reads(Parts):
             via=located.via,
             ignored=ignored,
         )
-        return case.derived("delete", plan)
+        return case.derived(plan)
 
     def _delete_collection(self, case: Case) -> Outcome:
-        model = case.model
-        assert model is not None
+        model = case.thing
         if model.draft.singleton or case.operation.body:
             return hooked("delete", "what exactly is deleted is not defined")
-        located = self._locate(case, model, None)
-        if isinstance(located, str):
-            return hooked("delete-all", located)
+        case.rule = "delete-all"
+        located = self._locate(case, None)
         parts = self._lists.read(case.operation, model, has_next=False)
         if parts.unknown or parts.paging.style is not PagingStyle.NONE:
-            return hooked("delete-all", "which of them are deleted depends on a parameter that no rule knows")
-        shown = self._shown(case, model)
-        if isinstance(shown, str) or (not isinstance(shown, str) and shown.shape is not None):
-            return hooked("delete-all", shown if isinstance(shown, str) else "it answers one thing for many")
+            raise NotDerived("which of them are deleted depends on a parameter that no rule knows")
+        shown = self._shown(case)
+        if shown.shape is not None:
+            raise NotDerived("it answers one thing for many")
         case.doubt(1, "all of them are deleted; the document could mean less")
         plan = Plan(
             Action.DELETE_ALL,
@@ -197,7 +171,7 @@ class Reads(Parts):
             scopes=located.scopes,
             via=located.via,
         )
-        return case.derived("delete-all", plan)
+        return case.derived(plan)
 
 
 def _fitting(wrapper: Wrapper, parts: ListParts) -> Wrapper:
