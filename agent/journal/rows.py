@@ -228,11 +228,11 @@ def progress_changes(row: TaskRow) -> tuple[Any, ...]:
     )
 
 
-def request_columns(row_id: int, task: NewTask, now: datetime) -> tuple[Any, ...]:
+def request_columns(row_id: int, task: NewTask, now: datetime | None) -> tuple[Any, ...]:
     value = task.origin.value
     return (
         row_id, task.task_id, task.payload_digest, plain(task.source), plain(task.idempotency_key), task.kind, task.ordering_key,
-        now.timestamp(), task.attempt_deadline_s, task.total_deadline_s, dump(dict(task.attributes)),
+        seconds(now), task.attempt_deadline_s, task.total_deadline_s, dump(dict(task.attributes)),
         dump_origin(task.origin), None if value is None or value == task.request else value, task.request,
     )  # fmt: skip
 

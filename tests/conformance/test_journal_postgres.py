@@ -4,14 +4,19 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
-from agent.journal.port import Claim, Ending, Finish, OutboxRow, Renewal, State
+from agent.journal import lifecycle
+from agent.journal.port import CancelRequested, Claim, Ending, Finish, OutboxRow, Renewal, State
 from agent.journal.postgres import SCHEMA, PostgresJournal, work
-from agent.journal.postgres.session import SHARDS, SQL
+from agent.journal.postgres.session import SQL
+from agent.journal.postgres.writes import SHARDS
 from agent.settings import JournalSettings
 from tests.conformance.journals import (
     LEASE_S,
@@ -89,49 +94,95 @@ async def test_claim_passes_by_what_another_has_locked(store: PostgresStore) -> 
     assert (await claim_one(store.journal)).task_id == new_task("a").task_id
 
 
-async def test_second_claim_on_a_key_looks_again_under_its_lock(store: PostgresStore) -> None:
-    """The interleaving that SKIP LOCKED lets through: chosen before the other's commit, started after it."""
-    await accepted(store.journal, new_task("a", key="orders"), new_task("b", key="orders"))
-    slow = await store.connect()
-    transaction = slow.transaction()
-    await transaction.start()
-    # The slow replica chooses b, because a fast one has a in hand (locked, not yet committed).
-    fast = await store.connect()
-    fast_transaction = fast.transaction()
-    await fast_transaction.start()
-    await fast.execute(
-        "UPDATE task SET state = 'running', holds_key = true, lease_until = 1e12, fence = 1 WHERE task_id = $1",
-        new_task("a").task_id,
-    )
-    await fast_transaction.commit()
-    chosen = await slow.fetchval("SELECT id FROM task WHERE task_id = $1 FOR UPDATE", new_task("b").task_id)
+async def two_sights_of_a_key(store: PostgresStore, one: Any, two: Any) -> tuple[work.Sight, work.Sight]:
+    """The interleaving that locks of rows let through: `one` saw the later task of a key alone, `two` sees the earlier one."""
+    early, late = new_task("a", key="orders", run_after_s=60), new_task("b", key="orders")
+    await accepted(store.journal, early, late)
+    first = await work.look(one, 1)
+    await store.execute(f"UPDATE task SET state = 'available', run_at = NULL WHERE task_id = '{early.task_id}'")
+    second = await work.look(two, 1)
+    assert [row.task_id for _, row in first.startable] == [late.task_id]
+    assert [row.task_id for _, row in second.startable] == [early.task_id]
+    return first, second
 
-    found = await slow.fetch(SQL["started_now"], [chosen])
 
-    assert found == []
-    await transaction.rollback()
-    for connection in (slow, fast):
+async def test_of_two_that_saw_a_key_free_one_starts(store: PostgresStore) -> None:
+    """Seen before the other's commit, started after it."""
+    one, two = await store.connect(), await store.connect()
+    first, second = await two_sights_of_a_key(store, one, two)
+
+    claims = [await work.start(two, second, "w2", LEASE_S), await work.start(one, first, "w1", LEASE_S)]
+
+    assert [len(each) for each in claims] == [1, 0]
+    for connection in (one, two):
         await connection.close()
 
 
 async def test_key_that_another_is_claiming_is_passed_by_without_waiting(store: PostgresStore) -> None:
-    """An earlier task that appears late (its commit, or its `run_at`) must not start beside the one being claimed."""
-    early, late = new_task("a", key="orders", run_after_s=60), new_task("b", key="orders")
-    await accepted(store.journal, early, late)
+    """The other's claim is not committed yet, and may never be."""
     one, two = await store.connect(), await store.connect()
+    first, second = await two_sights_of_a_key(store, one, two)
     transaction = one.transaction()
     await transaction.start()
-    _, claims = await work.claim(one, "w1", 1, LEASE_S)
-    assert [claim.task_id for claim in claims] == [late.task_id]
-    await store.execute(f"UPDATE task SET state = 'available', run_at = NULL WHERE task_id = '{early.task_id}'")
+    # Not through `start`, which would see that the earlier task is there by now.
+    await one.execute("SELECT pg_advisory_xact_lock(hashtextextended('orders', $1))", work.KEY_LOCK_SEED)
 
-    async with two.transaction():
-        _, claims = await asyncio.wait_for(work.claim(two, "w2", 1, LEASE_S), 5)
+    assert await asyncio.wait_for(work.start(two, second, "w2", LEASE_S), 5) == []
 
-    assert claims == []
-    await transaction.commit()
+    await transaction.rollback()
+    assert len(await work.start(two, second, "w2", LEASE_S)) == 1
+    assert await work.start(one, first, "w1", LEASE_S) == []
     for connection in (one, two):
         await connection.close()
+
+
+async def test_second_holder_of_a_key_is_undone(store: PostgresStore) -> None:
+    """Behind all that is seen and locked stands the unique index: also against a replica that takes no lock of ours."""
+    one, two = await store.connect(), await store.connect()
+    _, second = await two_sights_of_a_key(store, one, two)
+    transaction = one.transaction()
+    await transaction.start()
+    await one.execute("UPDATE task SET state = 'running', holds_key = true WHERE task_id = $1", new_task("b").task_id)
+
+    starting = asyncio.create_task(work.start(two, second, "w2", LEASE_S))
+    await until_blocked(store)
+    await transaction.commit()
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await starting
+    for connection in (one, two):
+        await connection.close()
+
+
+async def until_blocked(store: PostgresStore) -> None:
+    """Until somebody waits for a lock in this database."""
+    watcher = await store.connect()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while True:
+            if await watcher.fetchval(waiting):
+                break
+            await asyncio.sleep(0.01)
+    await watcher.close()
+
+
+class Cut:
+    """Cuts the connection of a journal after a statement has taken effect, before its answer is read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+        self.cuts = 0
+        whole = asyncpg.Connection.fetch
+
+        async def fetch(connection: Any, query: str, *values: Any, **options: Any) -> Any:
+            found = await whole(connection, query, *values, **options)
+            if query == SQL[statement]:
+                self.cuts += 1
+                monkeypatch.undo()  # once
+                connection.terminate()
+                raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            return found
+
+        monkeypatch.setattr(asyncpg.Connection, "fetch", fetch)
 
 
 async def test_claim_whose_answer_was_lost_is_given_again(
@@ -139,27 +190,107 @@ async def test_claim_whose_answer_was_lost_is_given_again(
 ) -> None:
     """A commit that went through although the connection broke must not cost the task a crash."""
     await accepted(store.journal, new_task(), new_task("two"))
-    journal = store.journal
-    assert isinstance(journal, PostgresJournal)
-    whole = journal._in_transaction
-
-    async def cut(work: Any) -> Any:
-        await whole(work)
-        raise JournalUnavailable("connection lost after the commit")
-
-    monkeypatch.setattr(journal, "_in_transaction", cut)
+    cut = Cut(monkeypatch, "start")
     with pytest.raises(JournalUnavailable):
-        await journal.claim("w1", limit=1, lease_s=LEASE_S)
-    monkeypatch.undo()
+        await store.journal.claim("w1", limit=1, lease_s=LEASE_S)
 
-    claims = await journal.claim("w1", limit=2, lease_s=LEASE_S)
+    claims = await store.journal.claim("w1", limit=2, lease_s=LEASE_S)
 
+    assert cut.cuts == 1
     assert [(claim.task_id, claim.attempt, claim.fence) for claim in claims] == [
         (new_task().task_id, 1, 1), (new_task("two").task_id, 1, 1),
     ]  # fmt: skip
     assert claims[0].request == new_task().request
-    assert (await journal.renew(claims, lease_s=LEASE_S))[claims[0].task_id] == Renewal(held=True)
-    assert await journal.claim("w1", limit=2, lease_s=LEASE_S) == []
+    assert (await store.journal.renew(claims, lease_s=LEASE_S))[claims[0].task_id] == Renewal(held=True)
+    assert await store.journal.claim("w1", limit=2, lease_s=LEASE_S) == []
+
+
+async def test_record_whose_answer_was_lost_is_told_once(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for, not assumed: neither a second number for the same status nor a checkpoint that is missing."""
+    task = new_task()
+    await accepted(store.journal, task)
+    claim = await claim_one(store.journal)
+    cut = Cut(monkeypatch, "store")
+
+    await store.journal.record(claim, checkpoint(), [status(task)])
+
+    assert cut.cuts == 1
+    assert [number for number, _ in numbers(await relay(store.journal), task)] == [1, 2]
+    assert len(await store.journal.checkpoints(task.task_id)) == 1
+
+
+async def test_finish_whose_answer_was_lost_is_no_fence(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt ended, and its worker hears so; what another attempt of the group was refused stays refused."""
+    task, other = new_task(), new_task("two")
+    await accepted(store.journal, task, other)
+    claims = await store.journal.claim("w1", limit=2, lease_s=LEASE_S)
+    cut = Cut(monkeypatch, "store")
+
+    outcomes = await asyncio.gather(
+        store.journal.finish(claims[0], Finish(Ending.COMPLETED, [status(task, "completed")])),
+        store.journal.record(replace(claims[1], fence=9), checkpoint(), [status(other)]),
+        return_exceptions=True,
+    )
+
+    assert cut.cuts == 1
+    assert [type(outcome) for outcome in outcomes] == [type(None), Fenced]
+    assert [number for number, _ in numbers(await relay(store.journal), task)] == [1, 2]
+
+
+async def test_write_that_is_still_under_way_is_waited_for(store: PostgresStore) -> None:
+    """The server goes on with a statement whose client is gone: whoever looks meanwhile sees the row of before."""
+    task = new_task()
+    await accepted(store.journal, task)
+    claim = await claim_one(store.journal)
+    ghost, here = await store.connect(), await store.connect()
+    unit = work.Unit(
+        claim, lambda row, now: lifecycle.record(row, [status(task)], final=False, now=now), None, asyncio.Future()
+    )
+    group = work.Group([unit])
+    transaction = ghost.transaction()
+    await transaction.start()
+    await group.write(ghost)
+    unit.is_settled = False  # its answer never came
+
+    again = asyncio.create_task(group.write(here))
+    await until_blocked(store)
+    await transaction.commit()
+    await again
+
+    assert unit.error is None
+    assert [number for number, _ in numbers(await relay(store.journal), task)] == [1, 2]
+    for connection in (ghost, here):
+        await connection.close()
+
+
+async def test_a_row_that_changes_under_a_write_is_looked_at_again(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancellation that arrives between look and write is neither overwritten nor passed over."""
+    task = new_task()
+    await accepted(store.journal, task)
+    claim = await claim_one(store.journal)
+    whole, looks = work.Group._write, 0
+
+    async def interrupted(group: work.Group, connection: Any, units: Any) -> None:
+        nonlocal looks
+        looks += 1
+        fetch = connection.fetch
+
+        async def then_cancel(query: str, *values: Any) -> Any:
+            found = await fetch(query, *values)
+            if query == SQL["rows"] and looks == 1:
+                await accept(store.journal, cancel(task))
+            return found
+
+        await whole(group, SimpleNamespace(fetch=then_cancel), units)
+
+    monkeypatch.setattr(work.Group, "_write", interrupted)
+    with pytest.raises(CancelRequested):
+        await store.journal.record(claim, checkpoint(), [status(task)], final=True)
+
+    assert looks == 2
+    assert await store.journal.checkpoints(task.task_id) == {}
 
 
 async def test_replica_that_was_stopped_is_fenced_by_another(store: PostgresStore) -> None:

@@ -2,14 +2,27 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 
 from agent.journal import lifecycle, rows
 from agent.journal.lifecycle import Numbered, TaskRow
 from agent.journal.port import Acceptance, Intake, NewAnswer, NewCommand, NewDeadLetter, NewTask
-from agent.journal.postgres.session import SQL, Connection, Writes, lock_rows, transposed
+from agent.journal.postgres.session import SQL, Connection
+from agent.journal.postgres.writes import Writes, columns, lock_rows
 
 INTAKE_LOCK = 7_260_402  # any number, as long as nobody else on this database locks with it
+
+
+def opening(batch: Sequence[Intake]) -> str:
+    """How the transaction that accepts `batch` begins.
+
+    Commands about tasks that are not known yet and the acceptance of those tasks must see each other: whoever stores
+    commands holds a lock alone, whoever stores tasks shares it. Without it both miss each other (write skew).
+    """
+    if any(isinstance(item, NewCommand) for item in batch):
+        return f"BEGIN; SELECT pg_advisory_xact_lock({INTAKE_LOCK})"
+    if any(isinstance(item, NewTask) for item in batch):
+        return f"BEGIN; SELECT pg_advisory_xact_lock_shared({INTAKE_LOCK})"
+    return "BEGIN"
 
 
 class Acceptor:
@@ -30,7 +43,6 @@ class Acceptor:
         self._new_others: set[tuple[type, str]] = set()
 
     async def run(self) -> list[Acceptance]:
-        self._writes = Writes(await self._lock())
         await self._insert_requests()
         await self._insert_commands()
         await self._insert_answers()
@@ -45,37 +57,30 @@ class Acceptor:
             await self._connection.execute(SQL["close_letters"], self._closed)
         return outcomes
 
-    async def _lock(self) -> datetime:
-        if self._commands:
-            found = await self._connection.fetchrow(SQL["own_intake"], INTAKE_LOCK)
-        elif self._tasks:
-            found = await self._connection.fetchrow(SQL["share_intake"], INTAKE_LOCK)
-        else:
-            found = await self._connection.fetchrow(SQL["now"])
-        return rows.moment(found[-1])
-
     async def _insert_requests(self) -> None:
         if not self._tasks:
+            self._writes = Writes(rows.moment(await self._connection.fetchval(SQL["now"])))
             return
         first = {task.task_id: task for task in reversed(self._tasks)}
         given = [first.pop(task.task_id) for task in self._tasks if task.task_id in first]
-        columns = transposed(rows.request_columns(0, task, self._writes.now)[1:] for task in given)
-        self._new = {
-            task_id: row_id for row_id, task_id in await self._connection.fetch(SQL["insert_requests"], *columns)
-        }
-        known = [task.task_id for task in given if task.task_id not in self._new]
-        if known:
-            self._digests = dict(await self._connection.fetch(SQL["known_requests"], known))
-        if self._new:
-            for found in await self._connection.fetch(SQL["waiting_commands"], list(self._new)):
-                early = rows.command_of(tuple(found))
+        values = columns((rows.request_columns(0, task, None)[1:] for task in given), 13)
+        found = await self._connection.fetch(SQL["insert_requests"], *values)
+        self._writes = Writes(rows.moment(found[0][0]))
+        self._new = {task_id: row_id for _, task_id, row_id, _, _ in found if row_id is not None}
+        self._digests = {task_id: digest for _, task_id, _, digest, _ in found if digest is not None}
+        # Known, and not yet visible to that statement: another replica stored them meanwhile.
+        if late := [task_id for _, task_id, row_id, digest, _ in found if row_id is None and digest is None]:
+            self._digests |= dict(await self._connection.fetch(SQL["known_requests"], late))
+        if waiting := [task_id for _, task_id, row_id, _, has_commands in found if row_id is not None and has_commands]:
+            for values in await self._connection.fetch(SQL["waiting_commands"], waiting):
+                early = rows.command_of(tuple(values))
                 self._early[early.task_id].append(early)
 
     async def _insert_commands(self) -> None:
         if not self._commands:
             return
-        columns = transposed((c.command_id, c.command, c.task_id, rows.dump(c.data), c.source) for c in self._commands)
-        fresh = await self._connection.fetch(SQL["insert_commands"], *columns, self._writes.now.timestamp())
+        values = columns(((c.command_id, c.command, c.task_id, rows.dump(c.data), c.source) for c in self._commands), 5)
+        fresh = await self._connection.fetch(SQL["insert_commands"], *values, self._writes.now.timestamp())
         self._new_others |= {(NewCommand, command_id) for (command_id,) in fresh}
         subjects = {given.task_id for given in self._commands}
         for letter_id, is_closed, task_id in await self._connection.fetch(SQL["lock_letters"], list(subjects)):
@@ -88,7 +93,7 @@ class Acceptor:
         given = [(item.query_id, item.data) for item in self._batch if isinstance(item, NewAnswer)]
         if given:
             at = self._writes.now.timestamp()
-            fresh = await self._connection.fetch(SQL["insert_answers"], *transposed(given), at)
+            fresh = await self._connection.fetch(SQL["insert_answers"], *columns(given, 2), at)
             self._new_others |= {(NewAnswer, query_id) for (query_id,) in fresh}
 
     async def _insert_letters(self) -> None:
@@ -99,7 +104,7 @@ class Acceptor:
         ]
         if given:
             at = self._writes.now.timestamp()
-            fresh = await self._connection.fetch(SQL["insert_letters"], *transposed(given), at)
+            fresh = await self._connection.fetch(SQL["insert_letters"], *columns(given, 5), at)
             self._new_others |= {(NewDeadLetter, letter_id) for (letter_id,) in fresh}
 
     # --- in memory ------------------------------------------------------------------------------------------------

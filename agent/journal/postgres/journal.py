@@ -11,9 +11,9 @@ Rules for editors:
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -40,9 +40,11 @@ from agent.journal.port import (
     TaskView,
     Tidied,
 )
-from agent.journal.postgres.intake import Acceptor
-from agent.journal.postgres.session import SCHEMA, SHARDS, SQL, Again, Connection, translated
-from agent.journal.postgres.work import Unit, adopt, claim, write_group
+from agent.journal.postgres.connections import Connections
+from agent.journal.postgres.intake import Acceptor, opening
+from agent.journal.postgres.session import SCHEMA, SQL, Again, Connection, Unanswered, transact, translated
+from agent.journal.postgres.work import Group, Unit, adopt, look, start, upkeep
+from agent.journal.postgres.writes import SHARDS
 from agent.journal.wakeups import Wakeups
 from agent.settings import JournalSettings
 
@@ -54,6 +56,8 @@ NOTIFY_EVERY_S = 0.02  # a NOTIFY takes a lock of the whole database at commit: 
 POLL_S = 1.0  # longest sleep while nobody listens
 GROUP_LIMIT = 200
 TRIES = 5
+SETTLE_S = 10.0  # after that the leases are gone as well
+SETTLE_PAUSE_S = 0.2
 MIGRATION_LOCK = 7_260_401  # any number, as long as nobody else on this database locks with it
 
 
@@ -61,11 +65,10 @@ class PostgresJournal:
     """Implements agent.journal.port.Journal. `renew` may be called from another event loop than the one of `open`."""
 
     def __init__(self, dsn: str, settings: JournalSettings) -> None:
-        self._dsn = dsn
-        self._settings = settings
+        self._connections = Connections(dsn, settings)
+        self._timeout_s = settings.statement_timeout_s
         self._name = token_hex(16)  # of this process's start, never of a host: hosts are reused
         self._wakeups = Wakeups()
-        self._pool: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._elsewhere: dict[asyncio.AbstractEventLoop, Any] = {}  # a connection per other loop that renews
         self._background: list[asyncio.Task[None]] = []
@@ -84,9 +87,7 @@ class PostgresJournal:
         self._loop = asyncio.get_running_loop()
         with translated():
             await self._migrate()
-            self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=self._settings.pool_size, reset=_keep, **self._options()
-            )
+        await self._connections.open()
         self._background = [asyncio.create_task(self._listen()), asyncio.create_task(self._notify())]
 
     async def close(self) -> None:
@@ -95,38 +96,19 @@ class PostgresJournal:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            with contextlib.suppress(JournalUnavailable), translated():
-                if self._kept_at > float("-inf"):
-                    await pool.execute(SQL["leave_relays"], self._name)
-                async with asyncio.timeout(self._settings.statement_timeout_s):
-                    await pool.close()
-            pool.terminate()
+        with contextlib.suppress(JournalUnavailable):
+            if self._kept_at > float("-inf"):
+                await self._fetch("leave_relays", self._name)
+        with contextlib.suppress(JournalUnavailable):
+            await self._connections.close()
         for connection in self._elsewhere.values():
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 connection.terminate()
         self._elsewhere.clear()
 
-    def _options(self) -> dict[str, Any]:
-        timeout_ms = str(int(self._settings.statement_timeout_s * 1000))
-        return {
-            "timeout": self._settings.statement_timeout_s,
-            "command_timeout": self._settings.statement_timeout_s + 1,
-            "server_settings": {
-                "application_name": "backwright",
-                "search_path": SCHEMA,
-                "statement_timeout": timeout_ms,
-                "lock_timeout": timeout_ms,
-                # A process that was stopped in the middle of a transaction must not keep its locks.
-                "idle_in_transaction_session_timeout": timeout_ms,
-                "synchronous_commit": "on",
-            },
-        }
-
     async def _migrate(self) -> None:
         """Bring the schema up to date, one replica at a time. Scripts only add, so that old replicas go on working."""
-        connection = await asyncpg.connect(self._dsn, **self._options())
+        connection = await self._connections.connect()
         try:
             async with connection.transaction():
                 await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
@@ -141,21 +123,13 @@ class PostgresJournal:
                         await connection.execute(script)
                         await connection.execute("INSERT INTO migration VALUES ($1, clock_timestamp())", number)
         finally:
-            await connection.close(timeout=self._settings.statement_timeout_s)
+            await connection.close(timeout=self._timeout_s)
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
-        if self._pool is None:
-            raise JournalUnavailable("the journal is not open")
-        with translated():
-            async with self._pool.acquire(timeout=self._settings.statement_timeout_s) as connection:
-                yield connection
-
-    async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `work` in a transaction; once more if PostgreSQL chose it as the victim of a deadlock."""
+    async def _persistently(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do `work` on a connection; once more if PostgreSQL chose it as the victim of a deadlock."""
         for left in reversed(range(TRIES)):
             try:
-                async with self._connected() as connection, connection.transaction():
+                async with self._connections.one() as connection:
                     return await work(connection)
             except Again:
                 if not left:
@@ -163,8 +137,11 @@ class PostgresJournal:
                 await asyncio.sleep(0.01 * (TRIES - left))
         raise AssertionError("unreachable")
 
+    async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]], *, opening: str = "BEGIN") -> T:
+        return await self._persistently(lambda connection: transact(connection, work, opening=opening))
+
     async def _fetch(self, statement: str, *values: Any) -> Sequence[Any]:
-        async with self._connected() as connection:
+        async with self._connections.one() as connection:
             found: Sequence[Any] = await connection.fetch(SQL[statement], *values)
             return found
 
@@ -173,7 +150,9 @@ class PostgresJournal:
     async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
         if not batch:
             return []
-        outcomes = await self._in_transaction(lambda connection: Acceptor(connection, rows.cleaned(batch)).run())
+        outcomes = await self._in_transaction(
+            lambda connection: Acceptor(connection, rows.cleaned(batch)).run(), opening=opening(batch)
+        )
         if Acceptance.ACCEPTED in outcomes:
             self._changed()
         return outcomes
@@ -186,17 +165,31 @@ class PostgresJournal:
         owner = f"{worker}#{self._claims}"
         lost = self._lost_claims[worker]
         try:
-            adopted = await self._in_transaction(lambda connection: adopt(connection, lost, lease_s)) if lost else []
+            adopted = await self._adopt(lost, lease_s) if lost else []
             self._lost_claims[worker].clear()
-            moved, claims = await self._in_transaction(
-                lambda connection: claim(connection, owner, limit - len(adopted), lease_s)
-            )
+            return [*adopted, *await self._claim(owner, limit - len(adopted), lease_s)]
         except (JournalUnavailable, asyncio.CancelledError):
             self._lost_claims[worker].append(owner)
             raise
-        if moved:
-            self._changed()
-        return [*adopted, *claims]
+
+    async def _adopt(self, owners: Sequence[str], lease_s: float) -> list[Claim]:
+        async with self._connections.one() as connection:
+            return await adopt(connection, owners, lease_s)
+
+    async def _claim(self, owner: str, limit: int, lease_s: float) -> list[Claim]:
+        """Look, and look again while others take what was seen."""
+
+        async def once(connection: Connection) -> list[Claim] | None:
+            sight = await look(connection, limit)
+            if sight.is_due and await upkeep(connection):
+                self._changed()
+                sight = await look(connection, limit)
+            return (await start(connection, sight, owner, lease_s) or None) if sight.startable else []
+
+        for _ in range(TRIES):
+            if (claims := await self._persistently(once)) is not None:
+                return claims
+        return []
 
     async def renew(self, claims: Sequence[Claim], *, lease_s: float) -> Mapping[str, Renewal]:
         given = ([claim.task_id for claim in claims], [claim.fence for claim in claims], lease_s)
@@ -214,7 +207,7 @@ class PostgresJournal:
         with translated():
             connection = self._elsewhere.get(loop)
             if connection is None or connection.is_closed():
-                connection = self._elsewhere[loop] = await asyncpg.connect(self._dsn, **self._options())
+                connection = self._elsewhere[loop] = await self._connections.connect()
             try:
                 found: Sequence[Any] = await connection.fetch(SQL["renew"], *given)
             except (asyncpg.InterfaceError, asyncio.CancelledError, TimeoutError):
@@ -256,19 +249,27 @@ class PostgresJournal:
 
     async def _write_groups(self) -> None:
         while self._units:
-            group = [unit for unit in self._units[:GROUP_LIMIT] if not unit.done.done()]
+            group = Group([unit for unit in self._units[:GROUP_LIMIT] if not unit.done.done()])
             del self._units[:GROUP_LIMIT]
-            (failed,) = await asyncio.gather(
-                self._in_transaction(lambda connection, group=group: write_group(connection, group)),  # type: ignore[misc]  # a default binds it
-                return_exceptions=True,
-            )
-            for unit, error in zip(group, failed if isinstance(failed, list) else [failed] * len(group), strict=True):
+            (failed,) = await asyncio.gather(self._settle(group), return_exceptions=True)
+            for unit in group.units:
                 if unit.done.done():
                     continue  # the caller was cancelled meanwhile
-                if error is None:
-                    unit.done.set_result(None)
-                else:
+                if error := unit.error if unit.is_settled else failed:
                     unit.done.set_exception(error)
+                else:
+                    unit.done.set_result(None)
+
+    async def _settle(self, group: Group) -> None:
+        """Write a group. When an answer is lost, find out what happened, if the database comes back in time."""
+        ends = time.monotonic() + SETTLE_S
+        while True:
+            try:
+                return await self._persistently(group.write)
+            except Unanswered:
+                if not group.is_sent or time.monotonic() > ends:
+                    raise
+            await asyncio.sleep(SETTLE_PAUSE_S)
 
     # --- outbox ---------------------------------------------------------------------------------------------------
 
@@ -286,11 +287,9 @@ class PostgresJournal:
 
     async def _keep_shards(self, connection: Connection) -> None:
         """Stay a relay, with a fair share: take what is free below it, let go what is idle above it."""
-        await connection.execute(SQL["join_relays"], self._name, RELAY_HELD_S)
-        await connection.execute(SQL["forget_relays"])
-        relays = await connection.fetchval(SQL["count_relays"])
+        relays = await connection.fetchval(SQL["join_relays"], self._name, RELAY_HELD_S)
         mine = {shard for (shard,) in await connection.fetch(SQL["keep_shards"], self._name, RELAY_HELD_S)}
-        share = -(-SHARDS // max(1, relays))
+        share = -(-SHARDS // relays)
         if len(mine) < share:
             await connection.execute(SQL["take_shards"], self._name, RELAY_HELD_S, share - len(mine))
         elif len(mine) > share:
@@ -298,13 +297,13 @@ class PostgresJournal:
             await connection.execute(SQL["release_shards"], self._name, idle[: len(mine) - share])
 
     async def sent(self, positions: Sequence[int]) -> None:
-        async with self._connected() as connection:
+        async with self._connections.one() as connection:
             await connection.execute(SQL["delete_outbox"], list(positions))
         for position in positions:
             self._in_hand.pop(position, None)
 
     async def park(self, position: int, replacement: Event, *, reason: str) -> None:
-        async with self._connected() as connection:
+        async with self._connections.one() as connection:
             data = rows.dump(replacement.data)
             await connection.execute(
                 SQL["park"], position, replacement.type, rows.dump(replacement.key), data, rows.plain(reason)
@@ -353,7 +352,7 @@ class PostgresJournal:
         return frozenset(name for (text,) in found for name in rows.ARTIFACT_NAME.findall(text))
 
     async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
-        async with self._connected() as connection:
+        async with self._connections.one() as connection:
             counts = [
                 _count(await connection.execute(SQL[statement], older_than_s, limit))
                 for statement in ("archive_tasks", "delete_answers", "delete_commands")
@@ -375,7 +374,7 @@ class PostgresJournal:
             await self._dirty.wait()
             self._dirty.clear()
             with contextlib.suppress(JournalUnavailable):  # the others poll
-                async with self._connected() as connection:
+                async with self._connections.one() as connection:
                     await connection.execute("SELECT pg_notify($1, $2)", SCHEMA, self._name)
             await asyncio.sleep(NOTIFY_EVERY_S)
 
@@ -390,7 +389,7 @@ class PostgresJournal:
     async def _listen_once(self) -> None:
         """Until the connection is lost."""
         lost = asyncio.Event()
-        connection = await asyncpg.connect(self._dsn, **self._options())
+        connection = await self._connections.connect()
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(SCHEMA, self._heard)
@@ -407,7 +406,3 @@ class PostgresJournal:
 def _count(tag: str) -> int:
     """Rows of a command tag such as `DELETE 7`."""
     return int(tag.rsplit(" ", 1)[1])
-
-
-async def _keep(_connection: Any) -> None:
-    """Instead of asyncpg's reset between two users of a pooled connection: we leave nothing behind in a session."""

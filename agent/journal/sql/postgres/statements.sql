@@ -1,29 +1,29 @@
--- {task} stands for the columns of lifecycle.TaskRow in its order, {arrays} for as many array parameters with their
--- types, {now} for the database's clock in epoch seconds.
+-- {task} stands for the columns of lifecycle.TaskRow in its order, {stored_…} for as many array parameters with their types,
+-- {now} for the database's clock in epoch seconds, {version} for what tells whether a row was changed since one looked,
+-- {may_start} and {changes} for what several statements share (session.py). A statement is a round trip, so one does as
+-- much as one snapshot allows.
 
 -- name: now
 SELECT {now};
 
--- Commands about tasks that are not known yet and the acceptance of those tasks must see each other: whoever stores
--- tasks shares this lock, whoever stores commands holds it alone. Without it both miss each other (write skew).
--- name: share_intake
-SELECT pg_advisory_xact_lock_shared($1), {now};
-
--- name: own_intake
-SELECT pg_advisory_xact_lock($1), {now};
-
 -- name: insert_requests
-INSERT INTO request (task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
-  attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request)
-SELECT task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
-  attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
-  $9::float8[], $10::json[], $11::json[], $12::bytea[], $13::bytea[]) WITH ORDINALITY AS given (task_id, payload_digest,
-  source, idempotency_key, kind, ordering_key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin,
-  origin_value, request, nr)
-ORDER BY nr
-ON CONFLICT (task_id) DO NOTHING
-RETURNING id, task_id;
+WITH clock AS (SELECT {now} AS now),
+given AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
+    $9::float8[], $10::json[], $11::json[], $12::bytea[], $13::bytea[]) WITH ORDINALITY AS given (task_id, payload_digest,
+    source, idempotency_key, kind, ordering_key, accepted_at, attempt_deadline_s, total_deadline_s, attributes, origin,
+    origin_value, request, nr)),
+new AS (
+  INSERT INTO request (task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
+    attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request)
+  SELECT task_id, payload_digest, source, idempotency_key, kind, ordering_key, now,
+    attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request
+  FROM given, clock ORDER BY nr
+  ON CONFLICT (task_id) DO NOTHING
+  RETURNING id, task_id)
+SELECT clock.now, given.task_id, new.id, known.payload_digest,
+  EXISTS (SELECT FROM command WHERE is_waiting AND subject = given.task_id)
+FROM clock, given LEFT JOIN new USING (task_id) LEFT JOIN request AS known USING (task_id);
 
 -- name: known_requests
 SELECT task_id, payload_digest FROM request WHERE task_id = ANY($1);
@@ -65,27 +65,38 @@ WHERE l.dead_letter_id = ANY($1) ORDER BY l.id FOR UPDATE OF l;
 -- name: close_letters
 UPDATE dead_letter SET is_closed = true WHERE dead_letter_id = ANY($1);
 
--- name: insert_tasks
-INSERT INTO task (ordering_key, {task})
-SELECT ordering_key, {task}
-FROM unnest({arrays}, {after}::text[]) AS given ({task}, ordering_key);
+-- All that is to be written about tasks, in one statement; answers the ids of the rows that were changed. A row with a
+-- version is changed, and its checkpoints and events are stored, only if nobody has changed it since; without one it is
+-- locked ($19: its events count in any case). Positions of the outbox are taken after the rows' locks. Empty arrays cost
+-- next to nothing.
+-- name: store
+WITH changed AS (
+  UPDATE task SET {changes}, last_write = coalesce($18, task.last_write)
+  FROM unnest({stored_changed}, $17::bigint[]) AS given ({task}, version)
+  WHERE task.id = given.id AND (given.version IS NULL OR {version} = given.version)
+  RETURNING task.id),
+new AS (
+  INSERT INTO task (ordering_key, {task})
+  SELECT ordering_key, {task} FROM unnest($16::text[], {stored_new}) AS given (ordering_key, {task})),
+points AS (
+  INSERT INTO checkpoint (task, epoch, step, input_hash, output, code_version, duration_s)
+  SELECT task, epoch, step, input_hash, output, code_version, duration_s
+  FROM unnest($9::bigint[], $10::integer[], $11::text[], $12::text[], $13::json[], $14::text[], $15::float8[])
+    WITH ORDINALITY AS given (task, epoch, step, input_hash, output, code_version, duration_s, nr)
+  WHERE task IN (SELECT id FROM changed) ORDER BY nr
+  ON CONFLICT (task, epoch, step) DO UPDATE SET input_hash = excluded.input_hash, output = excluded.output,
+    code_version = excluded.code_version, duration_s = excluded.duration_s),
+told AS (
+  INSERT INTO outbox (event_id, task, type, key, data, sequence, shard, created_at)
+  SELECT event_id, task, type, key, data, sequence, shard, $8
+  FROM unnest($1::text[], $2::bigint[], $3::text[], $4::json[], $5::json[], $6::integer[], $7::integer[]) WITH ORDINALITY
+    AS given (event_id, task, type, key, data, sequence, shard, nr)
+  WHERE task IS NULL OR task = ANY($19) OR task IN (SELECT id FROM changed)
+  ORDER BY nr)
+SELECT id FROM changed;
 
--- name: update_tasks
-UPDATE task SET state = given.state, priority = given.priority, rank = given.rank, updated_at = given.updated_at,
-  run_at = given.run_at, expires_at = given.expires_at, attempt = given.attempt, crashes = given.crashes,
-  fence = given.fence, epoch = given.epoch, sequence = given.sequence, lease_owner = given.lease_owner,
-  lease_until = given.lease_until, cancel_id = given.cancel_id, cancel_reason = given.cancel_reason,
-  is_final = given.is_final, holds_key = given.holds_key, first_started_at = given.first_started_at,
-  started_at = given.started_at, history = given.history, progress = given.progress
-FROM unnest({arrays}) AS given ({task})
-WHERE task.id = given.id;
-
--- name: insert_outbox
-INSERT INTO outbox (event_id, task, type, key, data, created_at, sequence, shard)
-SELECT event_id, task, type, key, data, $7, sequence, shard
-FROM unnest($1::text[], $2::bigint[], $3::text[], $4::json[], $5::json[], $6::integer[], $8::integer[]) WITH ORDINALITY
-  AS given (event_id, task, type, key, data, sequence, shard, nr)
-ORDER BY nr;
+-- name: rows
+SELECT {now}, last_write, {version}, {task} FROM task WHERE id IN (SELECT id FROM request WHERE task_id = ANY($1));
 
 -- name: lock_tasks
 SELECT {task} FROM task WHERE id IN (SELECT id FROM request WHERE task_id = ANY($1)) ORDER BY id FOR UPDATE;
@@ -97,38 +108,36 @@ SELECT {task} FROM archive WHERE id IN (SELECT id FROM request WHERE task_id = A
 WITH gone AS (DELETE FROM archive WHERE id = ANY($1) RETURNING ordering_key, {task})
 INSERT INTO task (ordering_key, {task}) SELECT ordering_key, {task} FROM gone;
 
+-- What workers ask again and again, without a lock: whether something is `due`, and what could start, best first.
+-- name: look
+SELECT is_due, now, version, {task}
+FROM (
+  SELECT {now} AS now, EXISTS (SELECT FROM task WHERE state = 'running' AND lease_until <= {now})
+    OR EXISTS (SELECT FROM task WHERE state = 'scheduled' AND run_at <= {now})
+    OR EXISTS (SELECT FROM task WHERE state IN ('available', 'scheduled') AND expires_at IS NOT NULL
+      AND first_started_at IS NULL AND expires_at <= {now}) AS is_due) AS always
+LEFT JOIN (
+  SELECT {version} AS version, {task} FROM task WHERE {may_start} ORDER BY rank, id LIMIT $1) AS startable ON true
+ORDER BY rank, id;
+
 -- What time alone moves on: lost leases, tasks not started in time, delayed tasks that are due.
--- name: upkeep
-SELECT {task} FROM task
+-- name: due
+SELECT {now}, {version}, {task} FROM task
 WHERE (state = 'running' AND lease_until <= {now}) OR (state = 'scheduled' AND run_at <= {now})
   OR (state IN ('available', 'scheduled') AND expires_at IS NOT NULL AND first_started_at IS NULL AND expires_at <= {now})
 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED;
 
--- name: startable
-SELECT id, ordering_key FROM task AS t
-WHERE t.state = 'available' AND (t.holds_key OR NOT EXISTS (
-  SELECT 1 FROM task AS o
-  WHERE o.ordering_key = t.ordering_key AND o.id <> t.id
-    AND o.state IN ('available', 'scheduled', 'running', 'waiting')
-    AND (o.holds_key OR (o.state = 'available' AND o.id < t.id))))
-ORDER BY t.rank, t.id LIMIT $1 FOR UPDATE SKIP LOCKED;
-
--- SKIP LOCKED alone lets two claims through on one ordering key: each sees the other's task as still available, or has
--- skipped it. So the key itself is locked until the commit; then `started_now` looks again, with a fresh snapshot.
--- name: lock_keys
-SELECT id FROM unnest($1::bigint[], $2::text[]) AS given (id, key)
-WHERE pg_try_advisory_xact_lock(hashtextextended(key, $3));
-
--- name: started_now
-SELECT {now} AS now, {t.task}, r.id AS request_id, r.kind, r.ordering_key, r.accepted_at, r.attempt_deadline_s,
-  r.total_deadline_s, r.attributes, r.origin, r.origin_value, r.request
-FROM task AS t JOIN request AS r ON r.id = t.id
-WHERE t.id = ANY($1) AND t.state = 'available' AND (t.holds_key OR NOT EXISTS (
-  SELECT 1 FROM task AS o
-  WHERE o.ordering_key = t.ordering_key AND o.id <> t.id
-    AND o.state IN ('available', 'scheduled', 'running', 'waiting')
-    AND (o.holds_key OR (o.state = 'available' AND o.id < t.id))))
-ORDER BY t.rank, t.id;
+-- Starts those that still may, and waits for nobody: what another is claiming, and what shares its ordering key, is passed
+-- by. Two that each saw the key free meet in the unique index task_holds_key: the second one is undone.
+-- name: start
+WITH free AS MATERIALIZED (
+  SELECT id, ordering_key FROM task WHERE id = ANY($1) AND {may_start} FOR UPDATE SKIP LOCKED)
+UPDATE task SET {changes}
+FROM unnest({stored_started}, $2::bigint[]) AS given ({task}, version), free, request
+WHERE task.id = given.id AND free.id = given.id AND request.id = given.id AND {version} = given.version
+  AND pg_try_advisory_xact_lock(hashtextextended(free.ordering_key, $3))
+RETURNING request.id, request.kind, request.ordering_key, request.accepted_at, request.attempt_deadline_s,
+  request.total_deadline_s, request.attributes, request.origin, request.origin_value, request.request;
 
 -- A claim that was committed although its answer was lost is found by its owner, a name of that one call.
 -- name: adopt
@@ -144,15 +153,6 @@ FROM unnest($1::text[], $2::bigint[]) AS given (task_id, fence), request
 WHERE request.task_id = given.task_id AND task.id = request.id AND task.fence = given.fence AND task.state = 'running'
 RETURNING given.task_id, task.cancel_id IS NOT NULL;
 
--- name: upsert_checkpoints
-INSERT INTO checkpoint (task, epoch, step, input_hash, output, code_version, duration_s)
-SELECT task, epoch, step, input_hash, output, code_version, duration_s
-FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::json[], $6::text[], $7::float8[]) WITH ORDINALITY
-  AS given (task, epoch, step, input_hash, output, code_version, duration_s, nr)
-ORDER BY nr
-ON CONFLICT (task, epoch, step) DO UPDATE SET input_hash = excluded.input_hash, output = excluded.output,
-  code_version = excluded.code_version, duration_s = excluded.duration_s;
-
 -- name: checkpoints
 SELECT c.step, c.input_hash, c.output, c.code_version, c.duration_s
 FROM request r JOIN task t ON t.id = r.id JOIN checkpoint c ON c.task = t.id AND c.epoch = t.epoch
@@ -161,15 +161,13 @@ WHERE r.task_id = $1 ORDER BY c.id;
 -- name: answer
 SELECT data FROM answer WHERE query_id = $1;
 
+-- How many relays there are, this one included.
 -- name: join_relays
-INSERT INTO relay (name, held_until) VALUES ($1, {now} + $2)
-ON CONFLICT (name) DO UPDATE SET held_until = excluded.held_until;
-
--- name: forget_relays
-DELETE FROM relay WHERE held_until <= {now} - 60;
-
--- name: count_relays
-SELECT count(*) FROM relay WHERE held_until > {now};
+WITH me AS (
+  INSERT INTO relay (name, held_until) VALUES ($1, {now} + $2)
+  ON CONFLICT (name) DO UPDATE SET held_until = excluded.held_until),
+gone AS (DELETE FROM relay WHERE held_until <= {now} - 60 AND name <> $1)
+SELECT 1 + count(*) FROM relay WHERE held_until > {now} AND name <> $1;
 
 -- name: keep_shards
 UPDATE relay_shard SET held_until = {now} + $2 WHERE holder = $1 AND held_until > {now} RETURNING shard;
