@@ -1,4 +1,4 @@
-"""From the plan of an operation to a call of app/crud.py; what cannot be called raises Unsupported."""
+"""From the plan of an operation to a call of app/crud; what cannot be called raises Unsupported."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ from agent.compiler.targets.python_fastapi.project import (
 
 
 class Planner:
-    """Turns a plan into a call of app/crud.py."""
+    """Turns a plan into a call of app/crud."""
 
     def __init__(self, model: Model, shapes: Shapes) -> None:
         self._model, self._shapes = model, shapes

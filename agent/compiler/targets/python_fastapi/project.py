@@ -205,7 +205,7 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a derived operation does: a function of app/crud.py and its arguments."""
+    """What a derived operation does: a function of app/crud and its arguments."""
 
     call: str
     answer: Answer

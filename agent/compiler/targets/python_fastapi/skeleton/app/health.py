@@ -1,20 +1,21 @@
 """Is the process alive, is it ready, what does it measure, what does it promise: routes of our own beside the contract."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.database import Database
+from app.dispatch import Dispatch
 from app.errors import Problem
-from app.routing import add_route, answer
+from app.routing import answer
 from app.telemetry import Metrics
 
 REVISION = text("SELECT version_num FROM alembic_version")
@@ -42,41 +43,47 @@ class Health:
     def __init__(self, database: Database, metrics: Metrics, document: bytes, revision: str | None) -> None:
         self._database, self._metrics, self._document, self._revision = database, metrics, document, revision
 
-    def include(self, app: FastAPI, paths: Paths) -> None:
+    def include(self, dispatch: Dispatch, paths: Paths) -> None:
         """Add the routes, unauthenticated: they tell nothing but state."""
-        for path, endpoint in (
-            (paths.live, self.live),
-            (paths.ready, self.ready),
-            (paths.metrics, self.metrics),
-            (paths.document, self.document),
+        for path, route, endpoint in (
+            (paths.live, "/health/live", self.live),
+            (paths.ready, "/health/ready", self.ready),
+            (paths.metrics, "/metrics", self.metrics),
+            (paths.document, "/openapi.json", self.document),
         ):
-            add_route(app, path, endpoint, ["GET"])
+            dispatch.add("GET", path, served(route, endpoint))
 
-    async def live(self, request: Request) -> Response:
+    async def live(self) -> Response:
         """The event loop turns."""
-        return self._answer(request, "/health/live", 200, {"status": "live"})
+        return answer(200, {"status": "live"})
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self) -> Response:
         """The database answers, and its migration is the one that this code needs."""
         try:
-            async with self._database.read() as connection:
-                revision = (await connection.execute(REVISION)).scalar_one_or_none()
-        except (SQLAlchemyError, OSError, Problem):
-            return self._answer(request, "/health/ready", 503, {"status": "database unreachable or not migrated"})
+            async with self._database.connect() as connection:
+                row = await connection.fetch_one(REVISION)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Problem):
+            return answer(503, {"status": "database unreachable or not migrated"})
+        revision = row["version_num"] if row else None
         if revision != self._revision:
-            return self._answer(request, "/health/ready", 503, {"status": "another migration is needed"})
-        return self._answer(request, "/health/ready", 200, {"status": "ready", "revision": revision})
+            return answer(503, {"status": "another migration is needed"})
+        return answer(200, {"status": "ready", "revision": revision})
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self) -> Response:
         """Prometheus' text format."""
-        request.scope["route_template"] = "/metrics"
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def document(self, request: Request) -> Response:
+    async def document(self) -> Response:
         """The contract, as it was compiled."""
-        request.scope["route_template"] = "/openapi.json"
         return Response(self._document, media_type="application/json")
 
-    def _answer(self, request: Request, route: str, status: int, body: dict[str, str | None]) -> Response:
-        request.scope["route_template"] = route
-        return answer(status, body)
+
+def served(route: str, endpoint: Callable[[], Awaitable[Response]]) -> ASGIApp:
+    """An ASGI application that answers; metrics and logs know it as `route`, wherever it lies."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route_template"] = route
+        response = await endpoint()
+        await response(scope, receive, send)
+
+    return serve

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -11,18 +12,19 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from app.auth import Gate
-from app.contract import METHODS, Contract
+from app.contract import Contract
 from app.database import Database
-from app.errors import Kind, Problem, render
+from app.dispatch import Dispatch
+from app.endpoint import include
+from app.errors import PROBLEM
 from app.health import Health, Paths, newest_revision
 from app.middleware import Observe
-from app.routing import Routes, Runtime, answer, include, no_such_method, request_id
+from app.routing import Routes, Runtime, answer
 from app.settings import Settings
-from app.telemetry import Metrics, configure_traces, tracer_of
+from app.telemetry import Metrics, configure_traces
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,7 +54,7 @@ def create_app(settings: Settings, service: Service, environment: Mapping[str, s
     found = [contract.operation(route.method, route.path) for routes in service.routers for route in routes.routes]
     used = {name for operation in found for way in operation.security for name in way}
     gate = Gate(contract.security_schemes, used, os.environ if environment is None else environment)
-    database, metrics = Database(settings), Metrics.create()
+    database, metrics, dispatch = Database(settings), Metrics.create(), Dispatch()
     provider = configure_traces(settings, service.name)
 
     @asynccontextmanager
@@ -62,39 +64,19 @@ def create_app(settings: Settings, service: Service, environment: Mapping[str, s
         if provider is not None:
             provider.shutdown()
 
+    include(dispatch, contract, Runtime(settings, database, gate), service.routers, service.base_path)
+    Health(database, metrics, service.document, service.revision).include(dispatch, service.paths)
     # The document is served as compiled: FastAPI's own one would be a second truth.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.add_exception_handler(HTTPException, refuse)
-    include(app, contract, Runtime(settings, database, gate), service.routers, service.base_path)
-    Health(database, metrics, service.document, service.revision).include(app, service.paths)
-    return Observe(app, metrics=metrics, tracer=tracer_of(provider))
+    # Behind whatever routes and middleware somebody adds with FastAPI's own means.
+    app.router.default = dispatch
+    return Observe(app, metrics=metrics, tracer=provider.get_tracer("app") if provider else None)
 
 
 async def refuse(request: Request, exc: Exception) -> Response:
-    """No route, or no such method: 404, 405 with every method of the path, 204 to OPTIONS."""
-    allowed = allowed_methods(request)
-    if not allowed:
-        return problem_response(request, Problem(Kind.NOT_FOUND, "There is nothing at this path."))
-    headers = {"Allow": ", ".join([*allowed, "OPTIONS"])}
-    if request.method == "OPTIONS":
-        return Response(None, 204, headers)
-    problem = Problem(Kind.METHOD_NOT_ALLOWED, f"Methods of this path: {headers['Allow']}.", headers=headers)
-    return problem_response(request, problem)
-
-
-def problem_response(request: Request, problem: Problem) -> Response:
-    """A problem outside any operation."""
-    rendered = render(problem, shapes={}, instance=request.url.path, request_id=request_id(request))
-    return answer(rendered.status, rendered.body, media_type=rendered.media_type, headers=rendered.headers)
-
-
-def allowed_methods(request: Request) -> list[str]:
-    """The methods of the most concrete path that fits; Starlette alone names those of its first route."""
-    fitting: str | None = None
-    methods: set[str] = set()
-    for route in request.app.routes:
-        if fitting is None and route.matches(request.scope)[0] is not Match.NONE:
-            fitting = route.path
-        if route.path == fitting and route.endpoint is not no_such_method:
-            methods |= set(route.methods or ())
-    return [method for method in METHODS if method in methods]
+    """FastAPI's way to refuse, as a problem document."""
+    assert isinstance(exc, HTTPException)
+    title = HTTPStatus(exc.status_code).phrase
+    body = {"type": "about:blank", "title": title, "status": exc.status_code, "detail": exc.detail}
+    return answer(exc.status_code, body, media_type=PROBLEM.media_type, headers=exc.headers)

@@ -115,6 +115,11 @@ class Resource:
         return self.field(self.key_name)
 
     @cached_property
+    def is_known_by_identity(self) -> bool:
+        """Whether the key is the primary key itself, so that a reference's column holds what clients see."""
+        return self.key.column is self.identity
+
+    @cached_property
     def _by_name(self) -> Mapping[str, Field]:
         return {field.name: field for field in self.fields}
 

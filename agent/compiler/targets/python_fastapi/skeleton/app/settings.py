@@ -16,8 +16,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
-    pool_size: int = Field(10, ge=1, le=200)
-    pool_overflow: int = Field(10, ge=0, le=200)
+    pool_size: int = Field(20, ge=1, le=200, description="Connections to the database, at most.")
     pool_timeout_s: float = Field(5, gt=0, description="Waiting for a connection; then 503.")
     statement_timeout_s: float = Field(10, gt=0, description="PostgreSQL ends a statement after so long.")
     request_timeout_s: float = Field(30, gt=0, description="A request that takes longer is answered with 504.")

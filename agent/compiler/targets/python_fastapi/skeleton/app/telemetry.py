@@ -2,11 +2,10 @@
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -36,7 +35,7 @@ def configure_logs(settings: Settings) -> None:
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
@@ -63,6 +62,16 @@ class Metrics:
     requests: Counter
     durations: Histogram
     in_flight: Gauge
+    _bound: dict[tuple[str, str, int], tuple[Counter, Histogram]] = field(default_factory=dict)
+
+    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """Count a request."""
+        bound = self._bound.get((method, route, status))
+        if bound is None:
+            counter, histogram = self.requests.labels(method, route, str(status)), self.durations.labels(method, route)
+            bound = self._bound[method, route, status] = counter, histogram
+        bound[0].inc()
+        bound[1].observe(duration_s)
 
     @classmethod
     def create(cls) -> "Metrics":
@@ -90,8 +99,3 @@ def configure_traces(settings: Settings, service: str) -> TracerProvider | None:
     exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint.rstrip("/") + "/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
-
-
-def tracer_of(provider: TracerProvider | None) -> trace.Tracer:
-    """A tracer; without a provider its spans cost next to nothing and go nowhere."""
-    return provider.get_tracer("app") if provider else trace.NoOpTracer()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.contract import RANGES, parse_date_time
+from app.contract.formats import RANGES, parse_date_time
 from app.model import Type
 
 Json = Any

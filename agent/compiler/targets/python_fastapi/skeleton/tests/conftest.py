@@ -17,10 +17,11 @@ from alembic import command
 from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.auth import new_key_pair, sign, variable
 from app.contract import Contract
-from app.database import Database
+from app.database import async_url
 from app.dev import credentials
 from app.main import ROOT, Service, create_app, load_service
 from app.settings import Settings
@@ -91,10 +92,10 @@ def sample_dsn(make_database: Any) -> str:
     dsn: str = make_database()
 
     async def create() -> None:
-        database = Database(settings_for(dsn))
-        async with database.begin() as connection:
+        engine = create_async_engine(async_url(dsn))
+        async with engine.begin() as connection:
             await connection.run_sync(sample.metadata.create_all)
-        await database.close()
+        await engine.dispose()
 
     asyncio.run(create())
     return dsn
