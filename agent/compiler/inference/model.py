@@ -51,7 +51,6 @@ class Model:
     collections: dict[str, Collection] = field(default_factory=dict)
     parents: dict[tuple[str, ...], Parent] = field(default_factory=dict)  # nested group → tie
     scopes: dict[tuple[str, ...], tuple[Scope, ...]] = field(default_factory=dict)  # group → plain columns of its path
-    used: bool = False  # some derived operation needs it
 
     @property
     def name(self) -> str:
