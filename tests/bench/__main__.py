@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.bench import durability, idle, latency, million, plot, throughput
+from tests.bench import durability, idle, latency, million, plot, service, throughput
 from tests.bench.figures import Figure, rounded, save
 from tests.bench.stage import BUILD, Stage
 
@@ -31,6 +31,7 @@ BENCHES: Mapping[str, Bench] = {
     "checkpoint": durability.checkpoints,
     "crash": durability.crashes,
     "idle": idle.run,
+    "service": service.run,
 }
 APART: Mapping[str, Bench] = {"million": million.run}
 
