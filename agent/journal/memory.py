@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.clock import Clock
 from agent.errors import Fenced
@@ -40,6 +40,7 @@ from agent.journal.port import (
 from agent.journal.rows import dump, service_by_key
 from agent.journal.wakeups import Wakeups
 
+K = TypeVar("K")
 ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -65,7 +66,7 @@ class _Tables:
     checkpoints: dict[tuple[str, int], dict[str, Checkpoint]] = field(default_factory=lambda: defaultdict(dict))
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     parked: list[tuple[OutboxRow, str]] = field(default_factory=list)
-    commands: dict[str, tuple[NewCommand, datetime]] = field(default_factory=dict)
+    commands: dict[tuple[str, str], tuple[NewCommand, datetime]] = field(default_factory=dict)  # by source and id
     waiting_commands: dict[str, list[NewCommand]] = field(default_factory=lambda: defaultdict(list))
     answers: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
     letters: dict[str, _Letter] = field(default_factory=dict)
@@ -125,10 +126,11 @@ class MemoryJournal:
         return Acceptance.ACCEPTED
 
     def _accept_command(self, given: NewCommand) -> Acceptance:
-        if given.command_id in self._tables.commands:
+        event = (given.source, given.command_id)
+        if event in self._tables.commands:
             return Acceptance.DUPLICATE
         now = self._clock.now()
-        self._tables.commands[given.command_id] = (given, now)
+        self._tables.commands[event] = (given, now)
         if given.command.startswith("dead_letter."):
             self._command_letter(given, now)
             return Acceptance.ACCEPTED
@@ -353,10 +355,12 @@ class MemoryJournal:
             answers = _old(tables.answers, now, older_than_s)[:limit]
             for query_id in answers:
                 del tables.answers[query_id]
-            waiting = {given.command_id for early in tables.waiting_commands.values() for given in early}
-            commands = [key for key in _old(tables.commands, now, older_than_s) if key not in waiting][:limit]
-            for command_id in commands:
-                del tables.commands[command_id]
+            waiting = {
+                (given.source, given.command_id) for early in tables.waiting_commands.values() for given in early
+            }
+            commands = [event for event in _old(tables.commands, now, older_than_s) if event not in waiting][:limit]
+            for event in commands:
+                del tables.commands[event]
             return Tidied(archived=len(old), answers=len(answers), commands=len(commands))
 
     async def changed(self, *, timeout_s: float) -> None:
@@ -481,5 +485,5 @@ def _age(now: datetime, since: Iterable[float]) -> float:
     return max(0.0, now.timestamp() - min(since, default=now.timestamp()))
 
 
-def _old(table: Mapping[str, tuple[Any, datetime]], now: datetime, older_than_s: float) -> list[str]:
+def _old(table: Mapping[K, tuple[Any, datetime]], now: datetime, older_than_s: float) -> list[K]:
     return [key for key, (_, at) in table.items() if (now - at).total_seconds() >= older_than_s]

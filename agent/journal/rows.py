@@ -4,8 +4,10 @@ import re
 from base64 import b64decode, b64encode
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +33,7 @@ from agent.journal.port import (
 
 TASK_COLUMNS: tuple[str, ...] = TaskRow._fields
 ARTIFACT_NAME = re.compile(r"sha256:[0-9a-f]{64}")
+INDEXED_LENGTH = 500  # characters, of four bytes at most
 
 
 def dump(value: Any) -> str:
@@ -49,6 +52,17 @@ def load(text: str) -> Any:
 def plain(text: str) -> str:
     """Text that every store takes: a sender may put NUL or half a surrogate pair into what becomes an id or a reason."""
     return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def indexed(text: str) -> str:
+    """`plain` text that every store can index (PostgreSQL: 2704 bytes): a long one is its beginning and its digest."""
+    text = plain(text)
+    return text if len(text) <= INDEXED_LENGTH else f"{text[:100]}…{sha256(text.encode()).hexdigest()}"
+
+
+def known_as(given: NewCommand) -> str:
+    """By what a command is known again: events are the same by source and id together (CloudEvents 1.0)."""
+    return sha256(f"{len(given.source)}:{given.source}{given.command_id}".encode()).hexdigest()
 
 
 def maybe_plain(text: str | None) -> str | None:
@@ -97,17 +111,20 @@ def place_of(origin: Origin) -> str:
 
 
 def cleaned(batch: Sequence[Intake]) -> list[Intake]:
-    """The batch with ids that every store takes."""
-    return [item if isinstance(item, NewTask) else _cleaned(item) for item in batch]
+    """The batch with ids and keys that every store takes: what a store refuses for ever would stop its partition."""
+    return [_cleaned(item) for item in batch]
 
 
-def _cleaned(item: NewCommand | NewAnswer | NewDeadLetter) -> Intake:
+def _cleaned(item: Intake) -> Intake:
+    if isinstance(item, NewTask):
+        key = indexed(item.ordering_key)
+        return item if key == item.ordering_key else replace(item, ordering_key=key)
     if isinstance(item, NewCommand):
         return NewCommand(
-            plain(item.command_id), plain(item.command), plain(item.task_id), item.data, plain(item.source)
+            plain(item.command_id), plain(item.command), indexed(item.task_id), item.data, plain(item.source)
         )
     if isinstance(item, NewAnswer):
-        return NewAnswer(plain(item.query_id), item.data)
+        return NewAnswer(indexed(item.query_id), item.data)
     return NewDeadLetter(plain(item.dead_letter_id), item.origin, item.event, plain(item.code))
 
 

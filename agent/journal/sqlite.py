@@ -181,7 +181,7 @@ class SqliteJournal:
         row = None if is_about_letter else self._known_row(connection, given.task_id)
         is_waiting = row is None and not is_about_letter
         values = (
-            given.command_id, given.command, given.task_id, rows.dump(given.data), given.source, now.timestamp(), is_waiting,
+            rows.known_as(given), given.command_id, given.command, given.task_id, rows.dump(given.data), given.source, now.timestamp(), is_waiting,
         )  # fmt: skip
         if connection.execute(SQL["insert_command"], values).rowcount == 0:
             return False
@@ -320,7 +320,7 @@ class SqliteJournal:
 
     async def answer(self, query_id: str) -> bytes | None:
         self._wakeups.note()
-        found = await self._run(lambda transaction: _one(transaction.connection, "answer", rows.plain(query_id)))
+        found = await self._run(lambda transaction: _one(transaction.connection, "answer", rows.indexed(query_id)))
         return found[0] if found else None
 
     # --- outbox ---------------------------------------------------------------------------------------------------
@@ -510,7 +510,7 @@ def _known(connection: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str,
 def _early(connection: sqlite3.Connection, task_id: str) -> list[NewCommand]:
     """Commands that came before their task, now applied."""
     found = connection.execute(SQL["waiting_commands"], (task_id,)).fetchall()
-    connection.executemany(SQL["command_applied"], [(command_id,) for command_id, *_ in found])
+    connection.execute(SQL["commands_applied"], (task_id,))
     return [rows.command_of(values) for values in found]
 
 

@@ -4,6 +4,8 @@ What needs two processes on one store is in test_journal_postgres.py, what needs
 """
 
 import asyncio
+import random
+import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -227,6 +229,26 @@ async def test_hostile_text_of_a_sender_is_stored(journal: Journal) -> None:
     await accepted(journal, task, cancel(task, reason=hostile))
 
     assert [(row.sequence, row.data["status"]) for row in await relay(journal)] == [(1, "queued"), (2, "cancelled")]
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a\x00b", "x" * 100_000, "€" * 4096], ids=["NUL", "a header's limit and more", "three bytes each"]
+)
+async def test_what_a_sender_chose_is_never_too_much_for_an_index(journal: Journal, hostile: str) -> None:
+    """A record that the store refuses for ever would stop its partition: keys and ids that are looked up by."""
+    hostile += "".join(random.Random(7).choices(string.ascii_letters, k=len(hostile)))  # compression is no help
+    first, second = new_task("a", key=hostile), new_task("b", key=hostile)
+    other = new_task("c", key=hostile + "!")
+    command = replace(cancel(other), command_id=hostile, source=hostile)
+
+    await accepted(journal, first, second, other, command, answer(hostile), replace(cancel(first), task_id=hostile))
+
+    assert await journal.answer(hostile) == b"{}"
+    assert await accept(journal, command, answer(hostile)) == ["duplicate"] * 2
+    assert [claim.task_id for claim in await journal.claim("w1", limit=5, lease_s=LEASE_S)] == [first.task_id]
+    view = await journal.task(other.task_id)
+    assert view is not None
+    assert view.state is State.CANCELLED
 
 
 # --- claim: §4.3 ------------------------------------------------------------------------------------------------------
@@ -1011,6 +1033,21 @@ async def test_command_delivered_twice_is_told_once(journal: Journal) -> None:
     assert await accept(journal, *batch, *batch) == ["duplicate"] * 4
 
     assert [act.outcome for act in await acts(journal)] == ["replayed", "reprioritised"]
+
+
+async def test_one_id_of_two_senders_is_two_commands(journal: Journal) -> None:
+    """Events are the same by source and id together: nobody silences another's command by using its id first."""
+    task = new_task()
+    mine, theirs = reprioritise(task, 8, "id"), replace(reprioritise(task, 2, "id"), source="/tests/other")
+    await accepted(journal, mine, theirs)  # before their task
+
+    await accepted(journal, task)
+
+    assert await accept(journal, theirs, mine) == ["duplicate"] * 2
+    assert [(act.who, act.command_id) for act in await acts(journal)] == [(OPERATOR, "id"), ("/tests/other", "id")]
+    view = await journal.task(task.task_id)
+    assert view is not None
+    assert view.priority == 2
 
 
 async def test_second_command_about_a_letter_is_refused_and_no_act(journal: Journal) -> None:

@@ -50,9 +50,9 @@ class Acceptor:
         outcomes = [self._outcome(item) for item in self._batch]
         await self._writes.store(self._connection)
         if self._applied:
-            await self._connection.execute(SQL["mark_commands"], self._applied, False)
-        if still := [given.command_id for early in self._early.values() for given in early]:
-            await self._connection.execute(SQL["mark_commands"], still, True)
+            await self._connection.execute(SQL["commands_applied"], self._applied)
+        if still := [rows.known_as(given) for early in self._early.values() for given in early]:
+            await self._connection.execute(SQL["commands_wait"], still)
         if self._closed:
             await self._connection.execute(SQL["close_letters"], self._closed)
         return outcomes
@@ -79,7 +79,7 @@ class Acceptor:
     async def _insert_commands(self) -> None:
         if not self._commands:
             return
-        values = columns(((c.command_id, c.command, c.task_id, rows.dump(c.data), c.source) for c in self._commands), 5)
+        values = columns(map(_command_columns, self._commands), 6)
         fresh = await self._connection.fetch(SQL["insert_commands"], *values, self._writes.now.timestamp())
         self._new_others |= {(NewCommand, command_id) for (command_id,) in fresh}
         subjects = {given.task_id for given in self._commands}
@@ -112,8 +112,7 @@ class Acceptor:
     def _outcome(self, item: Intake) -> Acceptance:
         if isinstance(item, NewTask):
             return self._accept_task(item)
-        name = {NewCommand: "command_id", NewAnswer: "query_id", NewDeadLetter: "dead_letter_id"}[type(item)]
-        mark = (type(item), getattr(item, name))
+        mark = (type(item), _known_as(item))
         if mark not in self._new_others:
             return Acceptance.DUPLICATE
         self._new_others.discard(mark)
@@ -129,8 +128,8 @@ class Acceptor:
             same = self._digests[task.task_id] == task.payload_digest
             return Acceptance.DUPLICATE if same else Acceptance.CONFLICT
         self._digests[task.task_id] = task.payload_digest
-        early = self._early.pop(task.task_id, [])
-        self._applied += [given.command_id for given in early]
+        if early := self._early.pop(task.task_id, []):
+            self._applied.append(task.task_id)
         decision = lifecycle.accept(row_id, task, early, self._writes.now)
         self._writes.inserted[row_id] = (decision.row, task.ordering_key)
         self._rows[task.task_id] = self._writes.add(decision.row, decision)
@@ -163,3 +162,15 @@ class Acceptor:
             self._writes.events.append((row.id if row else None, acted))
         self._letters[given.task_id] = (True, task_id)
         self._closed.append(given.task_id)
+
+
+def _command_columns(given: NewCommand) -> tuple[str, ...]:
+    return (
+        rows.known_as(given), given.command_id, given.command, given.task_id, rows.dump(given.data), given.source
+    )  # fmt: skip
+
+
+def _known_as(item: NewCommand | NewAnswer | NewDeadLetter) -> str:
+    if isinstance(item, NewCommand):
+        return rows.known_as(item)
+    return item.query_id if isinstance(item, NewAnswer) else item.dead_letter_id

@@ -234,7 +234,7 @@ class PostgresJournal:
 
     async def answer(self, query_id: str) -> bytes | None:
         self._wakeups.note()
-        found = await self._fetch("answer", rows.plain(query_id))
+        found = await self._fetch("answer", rows.indexed(query_id))
         return found[0][0] if found else None
 
     async def _write(

@@ -29,19 +29,23 @@ FROM clock, given LEFT JOIN new USING (task_id) LEFT JOIN request AS known USING
 SELECT task_id, payload_digest FROM request WHERE task_id = ANY($1);
 
 -- name: waiting_commands
-SELECT command_id, command, subject, data, source FROM command WHERE is_waiting AND subject = ANY($1) ORDER BY id;
+SELECT coalesce(event_id, command_id), command, subject, data, source FROM command
+WHERE is_waiting AND subject = ANY($1) ORDER BY id;
 
 -- name: insert_commands
-INSERT INTO command (command_id, command, subject, data, source, received_at, is_waiting)
-SELECT command_id, command, subject, data, source, $6, false
-FROM unnest($1::text[], $2::text[], $3::text[], $4::json[], $5::text[]) WITH ORDINALITY
-  AS given (command_id, command, subject, data, source, nr)
+INSERT INTO command (command_id, event_id, command, subject, data, source, received_at, is_waiting)
+SELECT command_id, event_id, command, subject, data, source, $7, false
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::json[], $6::text[]) WITH ORDINALITY
+  AS given (command_id, event_id, command, subject, data, source, nr)
 ORDER BY nr
 ON CONFLICT (command_id) DO NOTHING
 RETURNING command_id;
 
--- name: mark_commands
-UPDATE command SET is_waiting = $2 WHERE command_id = ANY($1);
+-- name: commands_applied
+UPDATE command SET is_waiting = false WHERE is_waiting AND subject = ANY($1);
+
+-- name: commands_wait
+UPDATE command SET is_waiting = true WHERE command_id = ANY($1);
 
 -- name: insert_answers
 INSERT INTO answer (query_id, data, received_at)

@@ -8,10 +8,11 @@ SELECT task_id, payload_digest FROM request WHERE task_id IN ({keys});
 SELECT 1 FROM command WHERE is_waiting = 1 LIMIT 1;
 
 -- name: waiting_commands
-SELECT command_id, command, subject, data, source FROM command WHERE is_waiting = 1 AND subject = ? ORDER BY id;
+SELECT coalesce(event_id, command_id), command, subject, data, source FROM command WHERE is_waiting = 1 AND subject = ?
+ORDER BY id;
 
--- name: command_applied
-UPDATE command SET is_waiting = 0 WHERE command_id = ?;
+-- name: commands_applied
+UPDATE command SET is_waiting = 0 WHERE is_waiting = 1 AND subject = ?;
 
 -- name: insert_request
 INSERT INTO request (id, task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
@@ -38,7 +39,8 @@ UPDATE task SET sequence = ?, updated_at = ?, is_final = ?, progress = ? WHERE i
 INSERT INTO outbox (position, event_id, task, type, key, data, created_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_command
-INSERT INTO command (command_id, command, subject, data, source, received_at, is_waiting) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO command (command_id, event_id, command, subject, data, source, received_at, is_waiting)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: insert_answer
