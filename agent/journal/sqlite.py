@@ -77,6 +77,7 @@ class SqliteJournal:
         self._wakeups = Wakeups()
         self._lock: int | None = None
         self._group: GroupCommit | None = None
+        self._reader: GroupCommit | None = None  # a connection and a thread of its own: who looks waits for no commit
         self._is_readonly = False
         self._next_id = 1
         self._next_position = 1
@@ -93,13 +94,13 @@ class SqliteJournal:
         if self._is_readonly:
             if not self._path.is_file():
                 raise EnvironmentUnfit(f"there is no journal at {self._path}", remedy="start `backwright run` first")
-            self._group = GroupCommit(self._connect(), self._wakeups.bump, begin="BEGIN")
+            self._group = self._reader = GroupCommit(self._connect(READER), self._wakeups.bump, begin="BEGIN")
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._path.with_name(self._path.name + ".lock"))
         self._path.touch(mode=0o600)  # requests are nobody else's business; -wal and -shm get the same mode
         try:
-            connection = self._connect()
+            connection = self._connect(PRAGMAS)
             _migrate(connection)
             self._next_id = connection.execute(SQL["next_id"]).fetchone()[0]
             self._next_position = connection.execute(SQL["next_position"]).fetchone()[0]
@@ -110,11 +111,14 @@ class SqliteJournal:
             ) from error
         self._group = GroupCommit(connection, self._wakeups.bump)
         await self._run(self._release_all)
+        self._reader = GroupCommit(self._connect(READER), self._wakeups.bump, begin="BEGIN")
 
     async def close(self) -> None:
-        group, self._group = self._group, None
-        if group is not None:
-            await group.close()
+        groups = (self._reader, self._group)
+        self._reader = self._group = None
+        for group in groups:
+            if group is not None:
+                await group.close()
         self._unlock()
 
     @property
@@ -272,17 +276,17 @@ class SqliteJournal:
         return answers
 
     async def checkpoints(self, task_id: str) -> Mapping[str, Checkpoint]:
-        return await self._run(lambda transaction: _checkpoints(transaction.connection, task_id))
+        return await self._look(lambda transaction: _checkpoints(transaction.connection, task_id))
 
     async def record(
         self, claim: Claim, checkpoint: Checkpoint | None, events: Sequence[Event], *, final: bool = False
     ) -> None:
         write = _Write(claim, lambda row, now: lifecycle.record(row, events, final=final, now=now), checkpoint)
-        await self._opened().run_together(self._write, write)
+        await _opened(self._group).run_together(self._write, write)
 
     async def finish(self, claim: Claim, finish: Finish) -> None:
         write = _Write(claim, lambda row, now: lifecycle.finish(row, finish, now))
-        await self._opened().run_together(self._write, write)
+        await _opened(self._group).run_together(self._write, write)
 
     def _write(self, transaction: Transaction, writes: Sequence[_Write]) -> Sequence[Exception | None]:
         """Store what attempts decide, each on the row as the former left it; an error (or None) for each.
@@ -320,14 +324,14 @@ class SqliteJournal:
 
     async def answer(self, query_id: str) -> bytes | None:
         self._wakeups.note()
-        found = await self._run(lambda transaction: _one(transaction.connection, "answer", rows.indexed(query_id)))
+        found = await self._look(lambda transaction: _one(transaction.connection, "answer", rows.indexed(query_id)))
         return found[0] if found else None
 
     # --- outbox ---------------------------------------------------------------------------------------------------
 
     async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
         self._wakeups.note()
-        found = await self._run(lambda transaction: transaction.connection.execute(SQL["unsent"], (limit,)).fetchall())
+        found = await self._look(lambda transaction: transaction.connection.execute(SQL["unsent"], (limit,)).fetchall())
         return [rows.outbox_row(values) for values in found]
 
     async def sent(self, positions: Sequence[int]) -> None:
@@ -347,25 +351,25 @@ class SqliteJournal:
     # --- views ----------------------------------------------------------------------------------------------------
 
     async def task(self, task_id: str) -> TaskView | None:
-        return await self._run(lambda transaction: _view(transaction.connection, task_id))
+        return await self._look(lambda transaction: _view(transaction.connection, task_id))
 
     async def tasks(self, *, states: Sequence[State] = (), limit: int = 100) -> Sequence[TaskView]:
-        return await self._run(lambda transaction: _views(transaction.connection, states, limit))
+        return await self._look(lambda transaction: _views(transaction.connection, states, limit))
 
     async def dead_letters(self, wanted: LetterFilter = ALL_LETTERS, *, limit: int = 100) -> Sequence[DeadLetter]:
         since, parts = rows.letter_filter(wanted)
         values = (since, *map(rows.dump, parts), limit)
-        found = await self._run(
+        found = await self._look(
             lambda transaction: transaction.connection.execute(SQL["dead_letters"], values).fetchall()
         )
         return [rows.dead_letter(letter) for letter in found]
 
     async def dead_letter(self, dead_letter_id: str) -> DeadLetter | None:
-        found = await self._run(lambda transaction: _one(transaction.connection, "dead_letter", dead_letter_id))
+        found = await self._look(lambda transaction: _one(transaction.connection, "dead_letter", dead_letter_id))
         return rows.dead_letter(found) if found else None
 
     async def depths(self) -> Depths:
-        return await self._run(lambda transaction: self._depths(transaction.connection))
+        return await self._look(lambda transaction: self._depths(transaction.connection))
 
     def _depths(self, connection: sqlite3.Connection) -> Depths:
         now = self._clock.now().timestamp()
@@ -382,7 +386,7 @@ class SqliteJournal:
         )
 
     async def referenced(self) -> frozenset[str]:
-        found = await self._run(lambda transaction: transaction.connection.execute(SQL["mentions"]).fetchall())
+        found = await self._look(lambda transaction: transaction.connection.execute(SQL["mentions"]).fetchall())
         return frozenset(name for (text,) in found for name in rows.ARTIFACT_NAME.findall(text))
 
     async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
@@ -403,14 +407,13 @@ class SqliteJournal:
     # --- parts ----------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[Transaction], T]) -> T:
-        return await self._opened().run(work)
+        return await _opened(self._group).run(work)
 
-    def _opened(self) -> GroupCommit:
-        if self._group is None:
-            raise JournalUnavailable("the journal is not open")
-        return self._group
+    async def _look(self, work: Callable[[Transaction], T]) -> T:
+        """The same, for what only reads: it sees all that is committed."""
+        return await _opened(self._reader).run(work)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, pragmas: Sequence[str]) -> sqlite3.Connection:
         # A reader that may write the folder opens it for writing: WAL needs its -shm file, which a clean stop removes.
         mode = "rw" if os.access(self._path, os.W_OK) else "ro"
         uri = f"{self._path.absolute().as_uri()}?mode={mode}"
@@ -418,7 +421,7 @@ class SqliteJournal:
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         except sqlite3.Error as error:
             raise unavailable(error) from error
-        for pragma in ("query_only=ON",) if self._is_readonly else PRAGMAS:
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -473,6 +476,13 @@ PRAGMAS = (
     "temp_store=MEMORY",
     "wal_autocheckpoint=4000",
 )
+READER = ("query_only=ON",)
+
+
+def _opened(group: GroupCommit | None) -> GroupCommit:
+    if group is None:
+        raise JournalUnavailable("the journal is not open")
+    return group
 
 
 def _lock(path: Path) -> int:
