@@ -26,6 +26,7 @@ class DocumentWalk(SchemaWalk):
         super().__init__(tree, minor, settings, log)
         self._given_ids: set[str] = given_ids(tree)
         self._used_ids: set[str] = set()
+        self._last_number: dict[str, int] = {}  # words of an id → the number that was put behind them last
         self._operations = 0
         self._special = {
             "schema": self._schema,
@@ -126,10 +127,11 @@ class DocumentWalk(SchemaWalk):
             return given
         _, path, method = tokens(pointer)[:3]
         words = given or "_".join([method, *re.findall(r"[A-Za-z0-9]+", path)]) or method
-        name, number = words, 1
+        name, number = words, self._last_number.get(words, 1)
         while name in self._used_ids or (name in self._given_ids and name != given) or name == given:
             number += 1
             name = f"{words}_{number}"
+        self._last_number[words] = number
         self._used_ids.add(name)
         self._log.change(
             f"operationId {shown(given)} stands twice; this one is {shown(name)}"

@@ -20,20 +20,23 @@ def component_names(tree: dict[str, Json], log: Log) -> dict[tuple[str, str], st
         if section not in grammar.OBJECTS["components"] or not isinstance(members, dict):
             continue
         taken = {name for name in members if _COMPONENT_NAME.match(name)}
+        last: dict[str, int] = {}
         for name in members:
             if name not in taken and (section, name) not in renamed and not _COMPONENT_NAME.match(name):
-                renamed[section, name] = _fresh(name, taken)
+                renamed[section, name] = _fresh(name, taken, last)
                 log.change(f"component renamed to {shown(renamed[section, name])}", child("/components", section, name))
     return renamed
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def _fresh(name: str, taken: set[str], last: dict[str, int]) -> str:
+    """A name that nobody has; `last`: base → its number given last, so that thousands alike do not count from 1 each."""
     base = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_")[:100] or "component"
-    new, number = base, 1
+    new, number = base, last.get(base, 1)
     while new in taken:
         number += 1
         new = f"{base}_{number}"
     taken.add(new)
+    last[base] = number
     return new
 
 

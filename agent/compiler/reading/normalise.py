@@ -43,7 +43,7 @@ def normalise(source: Source, settings: CompilerSettings) -> Normalised:
     document["openapi"] = "3.1.0" if minor == "0" else str(source.tree["openapi"])
     if minor == "0":
         log.change(f"OpenAPI {source.tree['openapi']} became 3.1.0", "/openapi")
-    check_references(document, walk.references, walk.in_place)
+    check_references(document, walk.references, walk.kinds, walk.in_place)
     told = tuple(diagnostic("normalised", pointer, change=line) for line, pointer in log.lines(told=True))
     return Normalised(document, (*log.diagnostics, *told), tuple(line for line, _ in log.lines()))
 

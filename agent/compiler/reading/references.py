@@ -1,50 +1,63 @@
 """Local references of a document: where they end, how they are written, and that none of them runs in circles."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from agent.compiler.diagnostics import diagnostic, reject, shown, tokens
+from agent.compiler.diagnostics import child, diagnostic, reject, shown, tokens
 from agent.errors import SpecRejected
 from contracts.status import Diagnostic
 
 Json = Any
-_CHAIN = 100  # schemas that lead to one another without a property in between
+CHAIN = 100  # schemas that lead to one another without a property in between
+_FAULTS = 20  # that are told of one document
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One `$ref`: where it stands, the pointer that it names, and the kind of object that has to be there."""
+
+    place: str
+    target: str
+    kind: str
 
 
 def check_references(
-    document: dict[str, Json], references: Iterable[tuple[str, str]], in_place: Iterable[tuple[str, str]]
+    document: dict[str, Json],
+    references: Iterable[Reference],
+    kinds: Mapping[str, str],
+    in_place: Iterable[tuple[str, str]],
 ) -> None:
-    """Every reference must end at an object. Raises SpecRejected with a diagnostic for each that does not."""
+    """Every reference must end at an object of its kind (`kinds`: pointer → kind of what was walked there).
+
+    Its kind, because what was read as something else, or not at all (an example, an extension), obeys other rules.
+    Raises SpecRejected with a diagnostic for each that does not.
+    """
     faults: list[Diagnostic] = []
-    for place, target in references:
-        end, seen = target, {place.removesuffix("/$ref")}
-        node = resolve(document, end)
-        while isinstance(node, dict) and set(node) == {"$ref"} and end not in seen:
-            seen.add(end)
-            end = decode_pointer(node["$ref"])
-            node = resolve(document, end)
-        if end in seen:
-            faults.append(diagnostic("reference.loop", place, reference=shown("#" + target)))
-        elif not isinstance(node, dict | bool):
-            faults.append(diagnostic("reference.dangling", place, reference=shown("#" + target)))
+    for one in references:
+        if kinds.get(one.target) != one.kind or not isinstance(resolve(document, one.target), dict | bool):
+            faults.append(diagnostic("reference.dangling", one.place, reference=shown("#" + one.target)))
+            if len(faults) == _FAULTS:
+                break
     if faults:
-        raise SpecRejected(faults[:20])
+        raise SpecRejected(faults)
     edges: dict[str, list[str]] = {}
     for pointer, target in in_place:
         edges.setdefault(pointer, []).append(target)
-    _check_loops(edges)
+    _check_loops(document, edges)
 
 
-def _check_loops(edges: dict[str, list[str]]) -> None:
+def _check_loops(document: dict[str, Json], edges: dict[str, list[str]]) -> None:
     """Schemas that apply to one value must neither come back to themselves nor form endless chains.
 
-    Depth first, iterative. Raises SpecRejected.
+    Depth first, iterative; a chain's length is counted from its end, so that it does not matter where we enter it.
+    Raises SpecRejected.
     """
-    done: set[str] = set()
+    below: dict[str, int] = {}  # schema → length of the longest chain from it
     for start in edges:
-        path = [] if start in done else [(start, iter(edges[start]))]
+        path = [] if start in below else [(start, iter(edges[start]))]
         active = {start}
         while path:
             node, rest = path[-1]
@@ -52,12 +65,14 @@ def _check_loops(edges: dict[str, list[str]]) -> None:
             if following is None:
                 path.pop()
                 active.discard(node)
-                done.add(node)
+                below[node] = 1 + max(below.get(one, 0) for one in edges[node])
+                if below[node] > CHAIN:
+                    raise reject("reference.chain", node, allowed=CHAIN)
             elif following in active:
-                raise reject("reference.loop", following, reference=shown("#" + following))
-            elif len(path) > _CHAIN:
-                raise reject("reference.chain", following, allowed=_CHAIN)
-            elif following not in done and following in edges:
+                node = resolve(document, following)
+                place = child(following, "$ref") if isinstance(node, dict) and "$ref" in node else following
+                raise reject("reference.loop", place, reference=shown("#" + following))
+            elif following not in below and following in edges:
                 active.add(following)
                 path.append((following, iter(edges[following])))
 
@@ -73,6 +88,16 @@ def resolve(tree: Json, pointer: str) -> Json:
         else:
             return None
     return node
+
+
+def size(tree: Json) -> int:
+    """How many values a tree holds, itself included."""
+    count, stack = 0, [tree]
+    while stack:
+        node = stack.pop()
+        count += 1
+        stack.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+    return count
 
 
 def decode_pointer(reference: str) -> str:

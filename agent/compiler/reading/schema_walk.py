@@ -1,6 +1,8 @@
 """Schemas of 3.0 and 3.1 → schemas of 3.1: keyword by keyword, then what several keywords say together."""
 
 import copy
+import re
+from dataclasses import replace
 from typing import Any
 
 from agent.compiler.diagnostics import child, limit, shown
@@ -10,6 +12,7 @@ from agent.compiler.reading.references import decode_pointer, encode_pointer, re
 from agent.compiler.reading.walk import DROP, Walk
 
 Json = Any
+_COMPONENT = re.compile(r"/components/schemas/[^/]+\Z")
 
 
 class SchemaWalk(Walk):
@@ -117,7 +120,7 @@ class SchemaWalk(Walk):
         properties = made.get("properties")
         if not properties or "required" not in made or pointer in self.composed or self._is_open(made):
             return
-        absent = [name for name in made["required"] if name not in properties]
+        absent = dict.fromkeys(name for name in made["required"] if name not in properties)
         for name in absent:
             self._log.drop(f"{shown(name)} in `required`", "no property of that name", child(pointer, "required"))
         made["required"] = [name for name in made["required"] if name not in absent]
@@ -150,7 +153,8 @@ class SchemaWalk(Walk):
         for value, target in mapping.items() if isinstance(mapping, dict) else ():
             name = target if isinstance(target, str) and target.startswith("#/") else f"#/components/schemas/{target}"
             path = self._rename(decode_pointer(name))
-            if resolve(self._tree, self._unrename(path)) is None:
+            found = resolve(self._tree, self._unrename(path)) if _COMPONENT.match(path) else None
+            if not isinstance(found, dict | bool):
                 self._log.drop(f"{shown(value)} in the discriminator's mapping", "it leads nowhere", pointer)
             else:
                 good[value] = encode_pointer(path)
@@ -184,6 +188,6 @@ class SchemaWalk(Walk):
             return new + pointer[len(old) :] if pointer == old or pointer.startswith(old + "/") else pointer
 
         references, edges = before
-        self.references[references:] = [(at(place), target) for place, target in self.references[references:]]
+        self.references[references:] = [replace(one, place=at(one.place)) for one in self.references[references:]]
         self.in_place[edges:] = [(at(one), at(other)) for one, other in self.in_place[edges:]]
         self.in_place.append((old, new))

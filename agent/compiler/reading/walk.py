@@ -8,11 +8,11 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.compiler.diagnostics import child, diagnostic, reject, shown, tokens
+from agent.compiler.diagnostics import child, diagnostic, limit, reject, shown, tokens
 from agent.compiler.reading import grammar
 from agent.compiler.reading.log import Log
 from agent.compiler.reading.names import component_names, composed
-from agent.compiler.reading.references import decode_pointer, encode_pointer, resolve
+from agent.compiler.reading.references import CHAIN, Reference, decode_pointer, encode_pointer, resolve, size
 from agent.settings import CompilerSettings
 
 Json = Any
@@ -39,8 +39,11 @@ class Walk:
         self._settings = settings
         self._log = log
         self._renamed = component_names(tree, log)
+        self._given = {(section, new): old for (section, old), new in self._renamed.items()}
         self._inlining: list[str] = []
-        self.references: list[tuple[str, str]] = []  # (place, target pointer)
+        self._inlined = 0  # values that references to path items have copied in
+        self.references: list[Reference] = []
+        self.kinds: dict[str, str] = {}  # pointer → kind, of everything that a reference may name
         self.in_place: list[tuple[str, str]] = []  # (schema, schema that applies to the same value)
         self.composed = composed(tree)
 
@@ -49,6 +52,8 @@ class Walk:
     def _value(self, kind: str, value: Json, pointer: str) -> Json:
         if kind == "any":
             return copy.deepcopy(value)
+        if kind in grammar.REFERABLE:
+            self.kinds[self._rename(pointer)] = kind
         if kind in ("text", "bool"):
             return self._scalar(kind, value, pointer)
         if kind[0] == "[":
@@ -119,7 +124,7 @@ class Walk:
         path = self._rename(decode_pointer(target))
         if kind == "pathItem":
             return self._inline(path, value, pointer)
-        self.references.append((child(pointer, "$ref"), path))
+        self.references.append(Reference(child(pointer, "$ref"), path, kind))
         self.in_place.append((pointer, path))
         return {**self._siblings(kind, value, pointer), "$ref": encode_pointer(path)}
 
@@ -148,6 +153,11 @@ class Walk:
             raise reject("reference.dangling", child(pointer, "$ref"), reference=shown(path))
         if path in self._inlining:
             raise reject("reference.loop", child(pointer, "$ref"), reference=shown(path))
+        if len(self._inlining) >= CHAIN:
+            raise reject("reference.chain", pointer, allowed=CHAIN)
+        self._inlined += size(found)
+        if self._inlined > self._settings.max_nodes:  # each may hold others twice: n of them, 2^n copies
+            raise limit("limit.nodes", pointer, "max_nodes", self._settings.max_nodes)
         self._inlining.append(path)
         rest = {key: one for key, one in value.items() if key != "$ref"}
         made = self._value("pathItem", {**found, **rest}, pointer)
@@ -156,6 +166,8 @@ class Walk:
         return made
 
     def _rename(self, path: str) -> str:
+        if not self._renamed:
+            return path
         parts = path.split("/")
         if len(parts) > 3 and parts[1] == "components":
             parts[3] = self._renamed.get((parts[2], tokens("/" + parts[3])[0]), None) or parts[3]
@@ -163,8 +175,6 @@ class Walk:
 
     def _unrename(self, path: str) -> str:
         parts = path.split("/")
-        if len(parts) > 3:
-            for (section, old), new in self._renamed.items():
-                if parts[2] == section and parts[3] == new:
-                    parts[3] = old.replace("~", "~0").replace("/", "~1")
+        if len(parts) > 3 and parts[1] == "components" and (parts[2], parts[3]) in self._given:
+            parts[3] = child("", self._given[parts[2], parts[3]])[1:]
         return "/".join(parts)

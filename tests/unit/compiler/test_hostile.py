@@ -1,0 +1,168 @@
+"""Small documents that cost much: each is answered in seconds, whatever it refers to how often."""
+
+import json
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from agent.compiler.understand import understand
+from agent.errors import SpecRejected
+from agent.settings import CompilerSettings
+from tests.unit.compiler.conftest import answer, but
+
+Json = Any
+CPU_S = 10.0  # each takes below 2 s on a slow core; what is quadratic or worse here takes minutes
+
+
+def _schema(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _with(schemas: Json) -> bytes:
+    """The good document with more schemas."""
+    return but(lambda document: document["components"]["schemas"].update(schemas))
+
+
+def _chain(names: list[str]) -> bytes:
+    links = {one: _schema(other) for one, other in pairwise(names)}
+    return _with({**links, names[-1]: {"type": "object"}})
+
+
+def _chain_from_its_end() -> bytes:
+    """Written last link first: whoever walks in the order of the document meets each link's end before the link."""
+    names = [f"S{number}" for number in range(20_000)]
+    return _with({names[0]: {"type": "object"}, **{b: _schema(a) for a, b in pairwise(names)}})
+
+
+def _path_items(items: Json) -> bytes:
+    def change(document: Json) -> None:
+        document["components"]["pathItems"] = items
+        document["paths"]["/many"] = {"$ref": "#/components/pathItems/P0"}
+
+    return but(change)
+
+
+def _callbacks_that_double() -> bytes:
+    """Each path item calls back two of the next: 2^40 operations, were they all copied in."""
+    done = {"200": {"description": ""}}
+    items = {
+        f"P{number}": {
+            "post": {
+                "responses": done,
+                "callbacks": {
+                    name: {"{$request.body#/url}": {"$ref": f"#/components/pathItems/P{number + 1}"}} for name in "ab"
+                },
+            }
+        }
+        for number in range(40)
+    }
+    return _path_items({**items, "P40": {"post": {"responses": done}}})
+
+
+def _path_items_in_a_row() -> bytes:
+    items: Json = {f"P{number}": {"$ref": f"#/components/pathItems/P{number + 1}"} for number in range(3_000)}
+    return _path_items({**items, "P3000": {"get": {"responses": {"200": {"description": ""}}}}})
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        (_chain([f"S{number}" for number in range(20_000)]), "reference.chain"),
+        (_chain_from_its_end(), "reference.chain"),
+        (_callbacks_that_double(), "limit.nodes"),
+        (_path_items_in_a_row(), "reference.chain"),
+    ],
+    ids=["chain", "chain-from-its-end", "callbacks", "path-items"],
+)
+def test_what_multiplies_is_refused_soon(settings: CompilerSettings, given: bytes, code: str) -> None:
+    """A chain of 20,000 references took minutes: it was walked to its end for each of its links."""
+    started = time.process_time()
+
+    with pytest.raises(SpecRejected) as caught:
+        understand(given, settings)
+
+    assert [one.code for one in caught.value.diagnostics] == [code]
+    assert time.process_time() - started < CPU_S
+
+
+def _renamed() -> bytes:
+    """Component names that OpenAPI does not allow, all of them alike without what it does not allow."""
+    names = [f"x{chr(0x4E00 + number)}" for number in range(20_000)]
+    return _with({name: {"type": "string"} for name in names})
+
+
+def _renamed_parameters() -> bytes:
+    names = [f"p {number}" for number in range(20_000)]
+
+    def change(document: Json) -> None:
+        document["components"]["parameters"] = {
+            name: {"name": name, "in": "query", "schema": {"type": "string"}} for name in names
+        }
+        document["paths"]["/things"]["parameters"] = [
+            {"$ref": f"#/components/parameters/p%20{number}"} for number in range(len(names))
+        ]
+
+    return but(change)
+
+
+def _absent_properties() -> bytes:
+    required = [f"absent{number}" for number in range(30_000)]
+    return _with({"A": {"type": "object", "properties": {"a": {"type": "string"}}, "required": required}})
+
+
+@pytest.mark.parametrize("make", [_renamed, _renamed_parameters, _absent_properties])
+def test_many_of_a_kind_cost_no_more_than_their_number(settings: CompilerSettings, make: Callable[[], bytes]) -> None:
+    """Nothing is looked for in a list of all the others."""
+    given = make()
+    started = time.process_time()
+
+    understand(given, settings)
+
+    assert time.process_time() - started < CPU_S
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "#",
+        "#/paths",
+        "#/info",
+        "#/components/schemas",
+        "#/components/schemas/Thing/properties",
+        "#/components/schemas/Thing/required",
+        "#/components/schemas/Thing/example",
+        "#/components/parameters/Id",
+        "#/x-schemas/A",
+    ],
+)
+def test_a_reference_ends_at_an_object_of_its_kind(settings: CompilerSettings, target: str) -> None:
+    """What is no schema was read by other rules or by none: taken for one, it is a crash, or a way around a limit."""
+
+    def change(document: Json) -> None:
+        document["x-schemas"] = {"A": {"type": 5, "$ref": []}}
+        document["components"]["parameters"] = {"Id": {"name": "id", "in": "query", "required": True, "schema": {}}}
+        thing = document["components"]["schemas"]["Thing"]
+        thing["example"] = {"type": ["x"], "required": 1}
+        thing["properties"]["name"] = {"$ref": target}
+
+    with pytest.raises(SpecRejected) as caught:
+        understand(but(change), settings)
+
+    assert [one.code for one in caught.value.diagnostics] == ["reference.dangling"]
+
+
+def test_a_mapping_of_a_discriminator_ends_at_a_schema() -> None:
+    """It is a reference too, only written in another way; what leads elsewhere is left out, as what leads nowhere is."""
+    mapping = {"a": "#/components/schemas", "b": "#/info", "c": "Thing"}
+    choice = {"oneOf": [_schema("Thing")], "discriminator": {"propertyName": "name", "mapping": mapping}}
+
+    found, _ = understand(
+        but(lambda document: document["paths"]["/things"]["get"]["responses"].update({"200": answer(choice)})),
+        CompilerSettings(),
+    )
+
+    schema = found.document["paths"]["/things"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert json.loads(json.dumps(schema))["discriminator"]["mapping"] == {"c": "#/components/schemas/Thing"}
