@@ -1,9 +1,10 @@
 """What every command shares: settings, exit codes, and the two streams (stdout for results, stderr for people)."""
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any, NoReturn, TypeVar
 import orjson
 import pydantic
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.segment import Segment
 
 from agent import app as root
 from agent.journal.port import Journal
@@ -33,6 +36,11 @@ class Output(Console):
         """As rich's, with `soft_wrap` for plain text."""
         options.setdefault("soft_wrap", all(isinstance(part, str) for part in objects))
         super().print(*objects, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich's, without what would steer the terminal: whatever was forgotten to pass through `plain` ends here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
 
 
 stdout = Output()
@@ -60,8 +68,9 @@ def fail(code: Exit, message: str, remedy: str = "") -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """A result for programs, on stdout."""
-    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    """A result for programs, on stdout; what JSON need not escape but a terminal may obey is escaped too."""
+    text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    sys.stdout.write("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -129,8 +138,15 @@ def remedy_for(name: str) -> str:
     return f"did you mean {near[0]}?" if near else "`backwright check-config` lists every setting"
 
 
-def plain(text: str) -> str:
-    """Text of strangers on a terminal: no markup, no control characters."""
-    from rich.markup import escape
+def plain(text: object) -> str:
+    """Text of strangers as one line of a console: no markup, and nothing that is not `visible`."""
+    return escape(visible(str(text)))
 
-    return escape("".join(c if c.isprintable() else "�" for c in text))
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Text in which every character is one that people see, or one of `keep`.
+
+    Gone are control characters (they begin the sequences that steer a terminal: colours, titles, links, the clipboard)
+    and those that change the direction of what follows, so that a line reads otherwise than it is.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in keep else "�" for c in text)

@@ -13,12 +13,11 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.markup import escape
 
 from agent import app as root
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.cli.bus_commands import media_type_of, request, request_for
-from agent.cli.common import Exit, fail, load_settings, read_document, run, stderr, stdout
+from agent.cli.common import Exit, fail, load_settings, plain, read_document, run, stderr, stdout
 from agent.cli.progress import Progress, follow
 from agent.cli.report import show_end
 from agent.cli.service_commands import first_answer
@@ -82,8 +81,8 @@ def demo(
     service = settings.workspace / progress.delivery.service.path
     call, answer = run(first_answer(settings, service))
     stdout.print(f"[bold]Start it[/]  {sys.argv[0]} serve {service} --port 8080")
-    stdout.print(f"[bold]Call it[/]   {escape(call)}")
-    stdout.print(f"          tried just now: {escape(answer)}")
+    stdout.print(f"[bold]Call it[/]   {plain(call)}")
+    stdout.print(f"          tried just now: {plain(answer)}")
 
 
 def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:

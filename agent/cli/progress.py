@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from agent.bus.port import Bus, Record
+from agent.cli.common import plain, visible
 from contracts import topics
 from contracts.codec import Message, decode
 from contracts.delivery import Evidence, TaskDelivered
@@ -154,12 +154,12 @@ def line(elapsed_s: float, status: TaskStatus) -> str:
     step = status.step
     what = status.message or ""
     if status.gate is not None:
-        what = f"{MARKS[status.gate.verdict]} gate {escape(status.gate.gate)}: {escape(status.gate.summary)}"
+        what = f"{MARKS[status.gate.verdict]} gate {plain(status.gate.gate)}: {plain(status.gate.summary)}"
     elif step is not None and not what:
         took = f" in {step.duration_s:.1f} s" if step.duration_s is not None and step.state == "finished" else ""
-        what = f"{escape(step.name)} {step.state}{took}"
+        what = f"{plain(step.name)} {plain(step.state)}{took}"
     else:
-        what = escape(what)
+        what = plain(what)
     count = f"{step.done:2}/{step.total}" if step else "     "
     return f"{elapsed_s:6.1f} s  {count}  [bold]{status.status:10}[/] {what}"
 
@@ -176,7 +176,7 @@ def picture(progress: Progress) -> RenderableType:
     for phase in PHASES:
         phases.add_row(*_phase_row(progress, phase, now))
     running = [
-        Spinner("dots", text=Text(f"{name}  {now - since:.1f} s", style="cyan"))
+        Spinner("dots", text=Text(f"{visible(name)}  {now - since:.1f} s", style="cyan"))
         for name, since in progress.running.items()
     ]
     return Group(head, phases, *running, gates_table(progress.gates) if progress.gates else "")
@@ -200,8 +200,8 @@ def gates_table(gates: list[Evidence] | tuple[Evidence, ...]) -> Table:
     for evidence in gates:
         duration = f"{evidence.duration_s:.1f}" if evidence.duration_s is not None else ""
         table.add_row(
-            MARKS[evidence.verdict], evidence.gate, _figure(evidence.value, evidence.unit), _figure(evidence.threshold, evidence.unit),
-            duration, escape(evidence.summary),
+            MARKS[evidence.verdict], plain(evidence.gate), _figure(evidence.value, evidence.unit), _figure(evidence.threshold, evidence.unit),
+            duration, plain(evidence.summary),
         )  # fmt: skip
     return table
 
@@ -209,5 +209,5 @@ def gates_table(gates: list[Evidence] | tuple[Evidence, ...]) -> Table:
 def _figure(value: object, unit: str | None) -> str:
     if value is None:
         return "-"
-    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else escape(str(value))
-    return f"{text} {unit}" if unit and not isinstance(value, bool | str) else text
+    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else plain(str(value))
+    return f"{text} {plain(unit)}" if unit and not isinstance(value, bool | str) else text

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from agent.cli.common import stdout
+from agent.cli.common import plain, stdout
 from agent.cli.progress import Progress, gates_table
 from contracts.delivery import Evidence, GateVerdict, TaskDelivered
 from contracts.status import TaskStatus
@@ -26,39 +25,41 @@ def show_end(progress: Progress, workspace: Path) -> None:
 def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
     """The sentence, the gates, the readiness items, the operations, and where everything lies."""
     stdout.print()
-    stdout.print(Panel(escape(delivery.summary), title="Delivery", border_style="green", expand=False))
+    stdout.print(Panel(plain(delivery.summary), title="Delivery", border_style="green", expand=False))
     stdout.print(gates_table(delivery.evidence))
     ready = Table.grid(padding=(0, 1))
     for item in delivery.readiness:
-        ready.add_row(READINESS.get(item.state, ""), escape(item.item), escape(item.note or ", ".join(item.evidence)))
+        ready.add_row(READINESS.get(item.state, ""), plain(item.item), plain(item.note or ", ".join(item.evidence)))
     stdout.print("\n[bold]Production readiness[/]")
     stdout.print(ready)
     counts: dict[str, int] = {}
     for operation in delivery.operations:
         counts[operation.verdict] = counts.get(operation.verdict, 0) + 1
-    stdout.print("\n[bold]Operations[/]  " + " · ".join(f"{number} {verdict}" for verdict, number in counts.items()))
+    stdout.print(
+        "\n[bold]Operations[/]  " + " · ".join(f"{number} {plain(verdict)}" for verdict, number in counts.items())
+    )
     for operation in delivery.operations:
         if operation.verdict != "derived":
             stdout.print(
-                f"  [yellow]{operation.verdict}[/] {escape(operation.method)} {escape(operation.path)}: {escape(operation.reason or operation.rule)}"
+                f"  [yellow]{plain(operation.verdict)}[/] {plain(operation.method)} {plain(operation.path)}: {plain(operation.reason or operation.rule)}"
             )
     for assumption in delivery.assumptions:
-        stdout.print(f"  [dim]assumed: {escape(assumption)}[/]")
+        stdout.print(f"  [dim]assumed: {plain(assumption)}[/]")
     stdout.print(
-        f"\n[bold]Service[/]  {escape(str(workspace / delivery.service.path))}  [dim]{delivery.service.digest}[/]"
+        f"\n[bold]Service[/]  {plain(str(workspace / delivery.service.path))}  [dim]{plain(delivery.service.digest)}[/]"
     )
 
 
 def show_failure(status: TaskStatus, workspace: Path) -> None:
     """The terminal status with diagnostics, failed gates and what to read."""
     stdout.print()
-    stdout.print(f"[bold red]{status.status}[/]  {escape(status.message or '')}")
+    stdout.print(f"[bold red]{status.status}[/]  {plain(status.message or '')}")
     for diagnostic in status.diagnostics:
         stdout.print(
-            f"  {escape(diagnostic.pointer) or '(document)'}: {escape(diagnostic.message)}\n    remedy: {escape(diagnostic.remedy)}"
+            f"  {plain(diagnostic.pointer) or '(document)'}: {plain(diagnostic.message)}\n    remedy: {plain(diagnostic.remedy)}"
         )
     if status.error is not None:
-        stdout.print(f"  {escape(status.error.kind)} {escape(status.error.code)}: {escape(status.error.message)}")
+        stdout.print(f"  {plain(status.error.kind)} {plain(status.error.code)}: {plain(status.error.message)}")
     if status.evidence:
         stdout.print(gates_table(status.evidence))
     for evidence in status.evidence:
@@ -68,14 +69,14 @@ def show_failure(status: TaskStatus, workspace: Path) -> None:
 
 def show_faults(evidence: Evidence, workspace: Path) -> None:
     """What a failed gate saw: its first faults, how to repeat them, and where its log lies."""
-    stdout.print(f"\n[bold red]{escape(evidence.gate)}[/]  {escape(evidence.summary)}")
+    stdout.print(f"\n[bold red]{plain(evidence.gate)}[/]  {plain(evidence.summary)}")
     for fault in list(evidence.details.get("failures") or evidence.details.get("faults") or ())[:FAULTS_SHOWN]:
         told = fault if isinstance(fault, dict) else {"message": fault}
         line, *_ = str(told.get("message", "")).splitlines() or [""]
-        stdout.print(f"  {escape(str(told.get('operation', '')))} {escape(line[:300])}".rstrip())
+        stdout.print(f"  {plain(str(told.get('operation', '')))} {plain(line[:300])}".rstrip())
         if told.get("reproduce"):
-            stdout.print(f"    {escape(str(told['reproduce'])[:1000])}")
+            stdout.print(f"    {plain(str(told['reproduce'])[:1000])}")
     if evidence.log is not None:
         digest = evidence.log.removeprefix("sha256:")
         log = workspace / "artifacts" / digest[:2] / digest[2:]
-        stdout.print(f"  log: {escape(str(log) if log.is_file() else evidence.log)}")
+        stdout.print(f"  log: {plain(str(log) if log.is_file() else evidence.log)}")

@@ -14,10 +14,9 @@ from urllib.parse import urlencode
 
 import orjson
 import typer
-from rich.markup import escape
 
 from agent import app as root
-from agent.cli.common import Exit, fail, load_settings, print_json, run, stderr, stdout
+from agent.cli.common import Exit, fail, load_settings, plain, print_json, run, stderr, stdout
 from agent.cli.progress import MARKS, gates_table
 from agent.cli.report import READINESS, show_faults
 from agent.clock import SystemClock
@@ -65,7 +64,7 @@ def verify(
     else:
         stdout.print(gates_table(evidence))
         for item in items:
-            stdout.print(f"{READINESS.get(item.state, '')} {escape(item.item)}  [dim]{escape(item.note or '')}[/]")
+            stdout.print(f"{READINESS.get(item.state, '')} {plain(item.item)}  [dim]{plain(item.note or '')}[/]")
         for one in evidence:
             if one.verdict is GateVerdict.FAIL:
                 show_faults(one, settings.workspace)
@@ -78,7 +77,7 @@ async def _verify(settings: Settings, folder: Path) -> tuple[str, tuple[Evidence
     async with subject_of(settings, folder) as (subject, tools):
 
         def say(evidence: Evidence) -> None:
-            stderr.print(f"{MARKS[evidence.verdict]} {evidence.gate:12} {escape(evidence.summary)}")
+            stderr.print(f"{MARKS[evidence.verdict]} {plain(evidence.gate):12} {plain(evidence.summary)}")
 
         return subject.digest, tuple(await run_suite(subject, tools, on_evidence=say))
 

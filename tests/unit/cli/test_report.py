@@ -1,9 +1,13 @@
 """What a person reads at the end of a task: faults with a way to repeat them, and text of strangers as text."""
 
+import json
 from pathlib import Path
 
 import pytest
+from rich.panel import Panel
+from rich.table import Table
 
+from agent.cli.common import print_json, stdout
 from agent.cli.report import show_failure
 from contracts.delivery import Evidence, GateVerdict
 from contracts.status import Diagnostic, Phase, Status, TaskStatus
@@ -40,3 +44,50 @@ def test_a_refused_document_shows_place_and_remedy(tmp_path: Path, capsys: pytes
     )
 
     assert "/paths/[red]: wrong" in capsys.readouterr().out
+
+
+HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\r\nforged [red]line[/]"
+
+
+def test_text_of_strangers_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A summary that sets a title, clears the screen, turns its line around or forges another is only text."""
+    evidence = Evidence(gate=HOSTILE, verdict=GateVerdict.FAIL, summary=HOSTILE, details={"faults": [HOSTILE]})
+    diagnostic = Diagnostic(pointer=HOSTILE, code="x", severity="error", message=HOSTILE, remedy=HOSTILE)
+
+    show_failure(
+        TaskStatus(
+            status=Status.FAILED, phase=Phase.VERIFY, completed=(), pending=(), message=HOSTILE,
+            evidence=(evidence,), diagnostics=(diagnostic,),
+        ),
+        tmp_path,
+    )  # fmt: skip
+
+    shown = capsys.readouterr().out
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert "[red]line[/]" in shown
+    assert not any(line.startswith("forged") for line in shown.splitlines())
+
+
+def test_what_nobody_made_plain_is_made_so_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """One forgotten call must not be enough: the console itself lets nothing through, in plain text and in tables."""
+    table = Table()
+    table.add_row(HOSTILE)
+
+    stdout.print(HOSTILE, markup=False)
+    stdout.print(table)
+    stdout.print(Panel(HOSTILE))
+
+    shown = capsys.readouterr().out
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+def test_json_is_the_same_value_and_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON need not escape U+009B or U+202E; a terminal that shows it may obey them."""
+    value = {HOSTILE: [HOSTILE, "\U000e0001 é 😀"]}
+
+    print_json(value)
+
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == value
+    assert "é 😀" in shown
+    assert all(character.isprintable() or character == "\n" for character in shown)
