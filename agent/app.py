@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,14 @@ def journal(settings: Settings) -> Journal:
 
 
 def journal_url(settings: Settings) -> str:
-    """The configured URL, or the file in the workspace. Raises EnvironmentUnfit for an unknown scheme."""
+    """The configured URL, or the file in the workspace. Raises EnvironmentUnfit for one that we cannot read."""
     url = settings.journal.url or f"sqlite:///{settings.workspace.absolute() / 'journal.sqlite'}"
-    if urlsplit(url).scheme not in {"sqlite", "postgresql", "postgres"}:
-        raise EnvironmentUnfit(
-            "the journal's URL has an unknown scheme", remedy="use sqlite:///path or postgresql://user@host/name"
-        )
-    return url
+    with suppress(ValueError):  # half an IPv6 address, a port that is no number
+        if urlsplit(url).scheme in {"sqlite", "postgresql", "postgres"} and urlsplit(url).port != 0:
+            return url
+    raise EnvironmentUnfit(
+        "the journal's URL cannot be read", remedy="use sqlite:///path or postgresql://user@host:port/name"
+    )
 
 
 async def open_for_reading(settings: Settings) -> Journal:
@@ -94,7 +95,7 @@ async def open_for_reading(settings: Settings) -> Journal:
             )
         store = SqliteJournal.open_readonly(path, settings.journal)
     else:
-        store = PostgresJournal(url, settings.journal)
+        store = PostgresJournal(url, settings.journal.model_copy(update={"pool_size": 1}))
     await store.open()
     return store
 

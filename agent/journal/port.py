@@ -81,7 +81,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class NewCommand:
-    """A command about a task, kept until its task is known. Deduplicated by `command_id` (the event's id)."""
+    """A command about a task, kept until its task is known. Deduplicated by source and id of its event."""
 
     command_id: str
     command: str  # task.cancel | task.reprioritise | dead_letter.replay | dead_letter.discard

@@ -151,6 +151,19 @@ async def test_run_without_a_broker_says_so_and_how_to_get_one(scratch: Path) ->
     assert "backwright demo" in agent.tail()
 
 
+async def test_run_without_its_postgres_says_so_in_one_line(broker: EmbeddedBroker, scratch: Path) -> None:
+    """Away at the start is the environment's fault: exit code 3, where it was looked for, and no traceback."""
+    away = {"BACKWRIGHT_JOURNAL__URL": "postgresql://agent:secret@127.0.0.1:1/journal"}
+    agent = AgentProcess(scratch, broker.bootstrap_servers, argv=(*BACKWRIGHT, "run"), environment=away)
+    await agent.start()
+
+    assert await agent.wait(60) == 3
+    [line, remedy] = [line for line in agent.tail().splitlines() if line]
+    assert "no journal at 127.0.0.1:1/journal" in line
+    assert "remedy" in remedy
+    assert "secret" not in agent.tail()
+
+
 async def test_a_second_agent_on_one_sqlite_journal_is_refused(broker: EmbeddedBroker, scratch: Path) -> None:
     """SQLite is for one agent; the message names PostgreSQL."""
     first = AgentProcess(scratch, broker.bootstrap_servers, argv=(*BACKWRIGHT, "run"))

@@ -554,8 +554,9 @@ async def test_statement_that_hangs_is_cut(store: PostgresStore, dsn: str) -> No
 
 async def test_unreachable_server_is_unavailable_and_wrong_password_is_fatal(dsn: str) -> None:
     """The first may pass; the second needs a person."""
-    with pytest.raises(JournalUnavailable):
-        await PostgresJournal("postgresql://u:p@127.0.0.1:1/none", SETTINGS).open()
+    with pytest.raises(JournalUnavailable, match=r"no journal at 127\.0\.0\.1:1/none: ") as caught:
+        await PostgresJournal("postgresql://u:secret@127.0.0.1:1/none", SETTINGS).open()
+    assert "secret" not in str(caught.value)
     with pytest.raises(EnvironmentUnfit):
         await PostgresJournal(dsn.replace("tester:", "nobody:"), SETTINGS).open()
 

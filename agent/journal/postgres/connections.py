@@ -7,6 +7,7 @@ smallest one with the pool, 26 us without; medians of 4 alternating).
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -25,6 +26,12 @@ class Connections:
         self._free: list[Connection] = []
         self._places = asyncio.Semaphore(self._size)
         self._is_open = False
+
+    @property
+    def place(self) -> str:
+        """Where they lead, without the password."""
+        url = urlsplit(self._dsn)
+        return f"{url.hostname or 'localhost'}:{url.port or 5432}{url.path}"
 
     async def connect(self) -> Connection:
         """A new connection that belongs to the caller. Raises what asyncpg raises."""
@@ -49,7 +56,8 @@ class Connections:
     async def open(self) -> None:
         """Make them all: a first burst of work does not wait for handshakes."""
         with translated():
-            self._free = list(await asyncio.gather(*(self.connect() for _ in range(self._size))))
+            while len(self._free) < self._size:
+                self._free.append(await self.connect())
         self._is_open = True
 
     @asynccontextmanager

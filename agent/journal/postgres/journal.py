@@ -85,9 +85,12 @@ class PostgresJournal:
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        with translated():
-            await self._migrate()
-        await self._connections.open()
+        try:
+            with translated():
+                await self._migrate()
+            await self._connections.open()
+        except JournalUnavailable as error:
+            raise JournalUnavailable(f"no journal at {self._connections.place}: {error}", retry_after_s=1.0) from error
         self._background = [asyncio.create_task(self._listen()), asyncio.create_task(self._notify())]
 
     async def close(self) -> None:
