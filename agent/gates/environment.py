@@ -1,5 +1,7 @@
 """install: the locked packages go into an empty environment, hashes checked, and the runtime's alone carry the code."""
 
+import asyncio
+import os
 import re
 from pathlib import Path
 
@@ -53,23 +55,37 @@ async def check(trial: Trial) -> Evidence:
 async def create_environment(trial: Trial, folder: Path, lock: str) -> str | None:
     """A new environment at `folder` with exactly the packages of `lock`; None, or what went wrong."""
     uv = str(trial.tools.sandbox.tool("uv"))
+    text = read_report(trial.project / lock)
+    if text is None:
+        return f"no {lock} in the project"
+    given = trial.installed / lock
+    await asyncio.to_thread(_write_new, given, text)
     variables = {"UV_SYSTEM_CERTS": "true", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
-    made = await trial.run(
+    made = await trial.install(
         uv, "venv", "--clear", "--python", trial.tools.sandbox.interpreter(), folder, environment=variables, aside=True
     )
     if made.exit_code:
         return f"no environment could be made: {last_line(made.output)}"
-    synced = await trial.run(
-        uv, "pip", "sync", "--require-hashes", "--python", folder / "bin" / "python", lock,
-        environment=variables, installer=True,
+    # Wheels only: to build a package is to run its code, with the installer's rights, before anything has judged it.
+    synced = await trial.install(
+        uv, "pip", "sync", "--require-hashes", "--no-build", "--python", folder / "bin" / "python", given,
+        environment=variables,
     )  # fmt: skip
     return f"{lock} could not be installed: {last_line(synced.output)}" if synced.exit_code else None
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Never through a link: where installers have no user of their own, a child may have put one there."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever our umask is
+        file.write(text)
 
 
 async def _runtime_alone(trial: Trial) -> str | None:
     if fault := await create_environment(trial, trial.runtime.folder, RUNTIME_LOCK):
         return fault
-    imported = await trial.run(trial.runtime.python, "-c", IMPORT_ALL)
+    imported = await trial.run(trial.runtime.python, "-c", IMPORT_ALL, network="none")
     if imported.exit_code:
         return f"the code does not import with {RUNTIME_LOCK} alone: {last_line(imported.output)}"
     return None

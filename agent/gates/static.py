@@ -1,4 +1,4 @@
-"""lint, types, security: the service's own linters on its own configuration."""
+"""lint, types, security: the service's own linters on its own configuration, without a network where that can be."""
 
 import json
 import re
@@ -15,8 +15,8 @@ BLOCKING = ("MEDIUM", "HIGH")
 async def check_lint(trial: Trial) -> Evidence:
     """`ruff check` and `ruff format --check`: nothing to report, nothing to reformat."""
     ruff = trial.environment.tool("ruff")
-    checked = await trial.run(ruff, "check", "--output-format", "concise", ".")
-    formatted = await trial.run(ruff, "format", "--check", ".")
+    checked = await trial.run(ruff, "check", "--output-format", "concise", ".", network="none")
+    formatted = await trial.run(ruff, "format", "--check", ".", network="none")
     findings, unformatted = lint_findings(checked.output), formatted.output.count("Would reformat:")
     crashed = next((d for d in (checked, formatted) if d.exit_code not in (0, 1)), None)
     clean = checked.exit_code == 0 and formatted.exit_code == 0
@@ -41,7 +41,7 @@ def lint_findings(output: str) -> int:
 @measured("types")
 async def check_types(trial: Trial) -> Evidence:
     """`mypy` as the project configures it: no error."""
-    done = await trial.run(trial.environment.tool("mypy"), "--no-color-output")
+    done = await trial.run(trial.environment.tool("mypy"), "--no-color-output", network="none")
     errors, files = type_errors(done.output)
     known = errors is not None and done.exit_code in (0, 1)
     return await trial.evidence(
@@ -69,7 +69,7 @@ async def check_security(trial: Trial) -> Evidence:
     """bandit on the code: nothing of medium or high severity. Says what it does not look at."""
     report = trial.folder / "bandit.json"
     done = await trial.run(
-        trial.environment.tool("bandit"), "-q", "-r", "app", "-f", "json", "-o", report, "--exit-zero"
+        trial.environment.tool("bandit"), "-q", "-r", "app", "-f", "json", "-o", report, "--exit-zero", network="none"
     )
     found = bandit_report(read_report(report) or "")
     if found is None or done.exit_code:

@@ -17,6 +17,7 @@ from agent.sandbox.port import Command, Completed, Limits, Running
 from contracts.delivery import Evidence, GateVerdict
 
 REPORT_BYTES = 256 * 1024**2  # Schemathesis writes every case: about 4 KiB each
+CONFINED = "network loopback only"  # as the sandbox says it
 LOG_BYTES = 4 * 1024**2  # what is kept of a gate's log; the head of long output is of no use without its end
 
 
@@ -70,12 +71,17 @@ class Trial:
     @property
     def environment(self) -> Environment:
         """Everything that the project's developers work with (requirements-dev.lock): checks run from it."""
-        return Environment(self.subject.work / "venv")
+        return Environment(self.installed / "venv")
 
     @property
     def runtime(self) -> Environment:
         """What is deployed (requirements.lock): the service itself and its migrations run from it."""
-        return Environment(self.subject.work / "runtime")
+        return Environment(self.installed / "runtime")
+
+    @property
+    def installed(self) -> Path:
+        """Where both lie: out of reach of the code under test, where the sandbox can do that."""
+        return self.tools.sandbox.installed(self.subject.work)
 
     def note(self, text: str) -> None:
         """Add lines to the log."""
@@ -103,7 +109,7 @@ class Trial:
         argv: Sequence[str | Path],
         *,
         environment: Mapping[str, str] | None = None,
-        installer: bool = False,
+        network: str = "host",
         time_s: float | None = None,
     ) -> Command:
         """A command in the copy of the project."""
@@ -111,7 +117,7 @@ class Trial:
             argv=[str(part) for part in argv],
             cwd=self.project,
             environment=self.variables(environment),
-            installer=installer,
+            network=network,
             limits=Limits(time_s=time_s or self.tools.settings.step_timeout_s),
         )
 
@@ -119,7 +125,7 @@ class Trial:
         self,
         *argv: str | Path,
         environment: Mapping[str, str] | None = None,
-        installer: bool = False,
+        network: str = "host",
         time_s: float | None = None,
         quiet: bool = False,
         aside: bool = False,
@@ -128,12 +134,28 @@ class Trial:
 
         The evidence names the first command that failed, else the first; never one that is run `aside`.
         """
-        command = self.command(argv, environment=environment, installer=installer, time_s=time_s)
+        command = self.command(argv, environment=environment, network=network, time_s=time_s)
+        return await self._run(command, quiet=quiet, aside=aside)
+
+    async def install(self, *argv: str | Path, environment: Mapping[str, str], aside: bool = False) -> Completed:
+        """Run an installer, where no file of the project can configure it."""
+        command = Command(
+            argv=[str(part) for part in argv],
+            cwd=self.installed,
+            environment=environment,
+            installer=True,
+            limits=Limits(time_s=self.tools.settings.step_timeout_s),
+        )
+        return await self._run(command, quiet=False, aside=aside)
+
+    async def _run(self, command: Command, *, quiet: bool, aside: bool) -> Completed:
         done = await self.tools.sandbox.run(command, leash=self.tools.leash)
         words = self.shown(command.argv)
         if not aside:
             self.ran.append((words, done))
-        self.isolation = done.isolation
+            # Of several commands the evidence tells what held for the least confined.
+            if self.isolation is None or CONFINED in self.isolation:
+                self.isolation = done.isolation
         end = "timed out" if done.timed_out else f"exit code {done.exit_code}"
         output = "" if quiet and done.exit_code == 0 else f"{done.output.rstrip()}\n"
         self.note(f"$ {' '.join(words)}\n{output}[{end} after {done.duration_s:.2f} s]")
@@ -155,6 +177,7 @@ class Trial:
             (f"{self.runtime.folder}/bin/", ""),
             (f"{self.project}/", ""),
             (str(self.project), "."),
+            (f"{self.installed}/", ""),
             (f"{self.folder}/", ""),
             (f"{self.subject.work}/", ""),
         ]

@@ -14,6 +14,7 @@ from agent.errors import EnvironmentUnfit
 from agent.settings import SandboxSettings
 
 VERSIONS = ("3.11", "3.12", "3.13")
+INSTALLER = 65533  # a number that distributions give to nobody; only what installers made belongs to it
 SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/usr/local/bin"))
 
 
@@ -75,6 +76,18 @@ def choose(settings: SandboxSettings) -> Account:
         remedy="run as an ordinary user, or name one in BACKWRIGHT_SANDBOX__USER; "
         "BACKWRIGHT_SANDBOX__ALLOW_ROOT=true runs children as root (only in a throwaway container)",
     )
+
+
+def installer_beside(account: Account) -> Account:
+    """Who runs installers: where `account` is not ours, a user that runs nothing else.
+
+    What is installed, and the package cache, then belong to neither the code under test nor to us. `account` itself
+    where we have no choice (an ordinary user, a container without that number).
+    """
+    if account.uid is None:
+        return account
+    installer = Account("installer", INSTALLER, INSTALLER)
+    return installer if account.uid != INSTALLER and _can_become(installer) else account
 
 
 def find_interpreter(account: Account) -> Path | None:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from agent.errors import EnvironmentUnfit
 from agent.sandbox import environment
-from agent.sandbox.accounts import Account, choose, find_interpreter, stand_in, temporary_folder
+from agent.sandbox.accounts import Account, choose, find_interpreter, installer_beside, stand_in, temporary_folder
 from agent.sandbox.folders import Base, give, make_passable, open_up, remove_tree, sweep
 from agent.sandbox.port import Command, Completed, Leash
 from agent.settings import SandboxSettings
@@ -72,7 +72,9 @@ class LocalSandbox:
 
     def share(self, folder: Path) -> None:
         """See the port. Raises EnvironmentUnfit where the user could not even come to the folder."""
-        account = self.account
+        self._own(folder, self.account)
+
+    def _own(self, folder: Path, account: Account) -> None:
         if account.uid is None or account.gid is None:
             return
         give(folder, account.uid, account.gid)
@@ -96,6 +98,21 @@ class LocalSandbox:
             yield folder
         finally:
             await _uninterrupted(asyncio.to_thread(remove_tree, folder))
+            await _uninterrupted(asyncio.to_thread(remove_tree, _beside(folder)))
+
+    def installed(self, folder: Path) -> Path:
+        """See the port."""
+        if self.installer == self.account:
+            return folder
+        beside = _beside(folder)
+        with self._making:
+            if not beside.exists():
+                beside.mkdir(mode=0o755)
+                beside.chmod(0o755)
+                # uv reads the nearest configuration above where it runs: this one, so that nobody can plant another.
+                (beside / "uv.toml").touch()
+                self._own(beside, self.installer)
+        return beside
 
     def interpreter(self) -> Path:
         """See the port."""
@@ -135,6 +152,11 @@ class LocalSandbox:
         """Who runs children. Raises EnvironmentUnfit."""
         return choose(self._settings)
 
+    @functools.cached_property
+    def installer(self) -> Account:
+        """Who runs installers. Raises EnvironmentUnfit."""
+        return installer_beside(self.account)
+
     @property
     def base(self) -> Path:
         """Below it lie homes, scratch folders and copied tools; gone when this process ends, however it ends."""
@@ -147,18 +169,26 @@ class LocalSandbox:
 
     @functools.cached_property
     def package_cache(self) -> Path:
-        """The package cache, made and owned by the account; elsewhere if the account cannot come to the wanted one."""
+        """The package cache, made and owned by the installer; elsewhere if it cannot come to the wanted one.
+
+        Packages that somebody else could write are not taken over: their hashes were checked when they came, not since.
+        """
+        installer = self.installer
         for folder in (self._wanted_package_cache.absolute(), Path("/var/cache/backwright/packages")):
             try:
                 make_passable(folder.parent)
                 folder.mkdir(exist_ok=True)
             except OSError:
                 continue
-            if self.account.uid is None or self.account.reaches(folder.parent, access=os.X_OK):
-                if self.account.uid is not None and folder.stat().st_uid != self.account.uid:
-                    self.share(folder)
+            if installer.uid is None or installer.reaches(folder.parent, access=os.X_OK):
+                if installer.uid is not None and folder.stat().st_uid != installer.uid:
+                    remove_tree(folder)
+                    folder.mkdir(exist_ok=True)
+                    self._own(folder, installer)
                 return folder
-        return Path(tempfile.mkdtemp(prefix="packages-", dir=self.base))
+        folder = Path(tempfile.mkdtemp(prefix="packages-", dir=self.base))
+        self._own(folder, installer)
+        return folder
 
     def close(self) -> None:
         """Remove what this sandbox made. Blocking; running children are not touched."""
@@ -170,7 +200,7 @@ class LocalSandbox:
         """What the guardian reads (guardian.Order)."""
         if not command.argv:
             raise EnvironmentUnfit("an empty command cannot be started")
-        account, base = self.account, self.base
+        account, base = self.installer if command.installer else self.account, self.base
         home = base / f"home-{secrets.token_hex(6)}"
         values, files = environment.base(home), dict[str, str]()
         if command.installer:
@@ -216,6 +246,10 @@ class LocalSandbox:
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)  # whatever our umask is
         return folder
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.installed")
 
 
 @dataclass(frozen=True, slots=True)

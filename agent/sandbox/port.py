@@ -42,7 +42,7 @@ class Command:
     cwd: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     network: str = "host"  # "host", or "none" where the machine can enforce it
-    installer: bool = False  # keeps index, proxy and certificate settings of our own environment
+    installer: bool = False  # our index, proxy and certificate settings, the package cache, a user of its own
     limits: Limits = Limits()
     stop_signal: int = signal.SIGTERM  # what asks this program to end
     needs_name: bool = False  # it looks its user up in /etc/passwd; a container's bare uid gets a stand-in
@@ -100,6 +100,12 @@ class Sandbox(Protocol):
 
     def scratch(self, prefix: str) -> AbstractAsyncContextManager[Path]:
         """A fresh folder that the sandbox user can use, wherever our workspace lies; removed when the block ends."""
+
+    def installed(self, folder: Path) -> Path:
+        """Where installers put what children that work in `folder` (of `scratch`) execute; removed with it.
+
+        Children cannot write to it where installers have a user of their own; elsewhere it is `folder` itself.
+        """
 
     def interpreter(self) -> Path:
         """A Python (3.11 to 3.13, our own minor version if possible) that the sandbox user can execute.

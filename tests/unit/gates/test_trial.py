@@ -25,6 +25,7 @@ class Bench:
         self.folder = folder
         self.endings = list(endings)
         self.commands: list[Command] = []
+        self.isolation: list[str] = []
 
     @asynccontextmanager
     async def scratch(self, prefix: str) -> AsyncIterator[Path]:
@@ -35,10 +36,20 @@ class Bench:
     def share(self, folder: Path) -> None:
         """Nothing to share."""
 
+    def tool(self, name: str) -> Path:
+        return Path("/opt") / name
+
+    def interpreter(self) -> Path:
+        return Path("/usr/bin/python3")
+
+    def installed(self, folder: Path) -> Path:
+        return folder
+
     async def run(self, command: Command, *, leash: Leash) -> Completed:
         self.commands.append(command)
         exit_code, output = self.endings.pop(0)
-        return Completed(exit_code, output, 0.1, timed_out=False, isolation="none")
+        isolation = self.isolation.pop(0) if self.isolation else "none"
+        return Completed(exit_code, output, 0.1, timed_out=False, isolation=isolation)
 
 
 def bench(tmp_path: Path, *endings: tuple[int, str]) -> tuple[Subject, Tools, Bench]:
@@ -120,3 +131,16 @@ def test_what_a_child_wrote_is_read_with_care(tmp_path: Path, kind: str, monkeyp
 
     assert read_report(path) is None
     assert read_report(secret) in ("secret", None)
+
+
+async def test_evidence_tells_the_least_confined_of_its_commands(tmp_path: Path) -> None:
+    """One command without a network does not make a gate that had one."""
+    subject, tools, sandbox = bench(tmp_path, (0, ""), (0, ""))
+    sandbox.isolation = ["user a, network loopback only", "user a, network host"]
+
+    async with open_trial("install", subject, tools) as trial:
+        await trial.run("first", network="none")
+        await trial.run("second")
+        evidence = await trial.evidence(True, "fine")
+
+    assert evidence.isolation == "user a, network host"
