@@ -11,6 +11,7 @@ from typing import Any
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi import lower
 from agent.compiler.targets.python_fastapi import project as parts
+from agent.compiler.targets.python_fastapi.suite.lower import lower_suite, parameter_types
 from agent.compiler.weave import pretty_json, render
 from agent.fileset import File, FileSet
 
@@ -32,12 +33,15 @@ WOVEN = {
     "migrations/versions/0001_initial.py": "migration.py.jinja",
     "pyproject.toml": "pyproject.toml.jinja",
     "schemathesis.toml": "schemathesis.toml.jinja",
+    "tests/factories.py": "factories.py.jinja",
     "tests/fuzz.py": "fuzz.py.jinja",
 }
 SEEDED = frozenset({"app/hooks.py"})
 EXECUTABLE: frozenset[str] = frozenset()
 # Woven for each document under names that the document decides.
-VARYING = re.compile(r"(app/routers/.+\.py|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z")
+VARYING = re.compile(
+    r"(app/routers/.+\.py|tests/test_(?!(library|service)\.py).+\.py|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z"
+)
 LITTER = re.compile(
     r"(^|/)(__pycache__|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.venv|\.hypothesis|\.schemathesis)(/|$)|\.pyc\Z|(^|/)\.coverage"
 )
@@ -66,10 +70,14 @@ def weave(api: ir.Api, service: str, format: Formatter) -> Woven:  # noqa: A002 
 def render_all(api: ir.Api, lowered: parts.Lowered) -> dict[str, str]:
     """Every woven text, before the formatter."""
     project = lowered.project
-    values = values_for(api, lowered)
+    suite = lower_suite(api, project, lowered.operations)
+    values = {**values_for(api, lowered), "suite": suite}
     found = {path: render(PACKAGE, template, values) for path, template in WOVEN.items()}
     for router in project.routers:
         found[f"app/routers/{router.module}.py"] = render(PACKAGE, "router.py.jinja", router_values(router))
+    for module in suite.modules:
+        values = {"module": module, "types": parameter_types}
+        found[f"tests/{module.name}.py"] = render(PACKAGE, "test_resource.py.jinja", values)
     return found
 
 

@@ -21,13 +21,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.auth import new_key_pair, sign, variable
 from app.contract import Contract
-from app.database import async_url
+from app.database import Database, async_url
 from app.dev import credentials
 from app.main import ROOT, Service, create_app, load_service
 from app.settings import Settings
+from app.tables import metadata
 from tests import sample
+from tests.api import Api
 from tests.harness import Client, decode
-from tests.walker import Walker
 
 Json = Any
 
@@ -125,9 +126,27 @@ def resign(minted: Json) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def walker(client: Client) -> Walker:
-    """Calls operations of this service with their samples."""
-    return Walker(client)
+async def database(service_dsn: str) -> AsyncIterator[Database]:
+    """The database of this service."""
+    database = Database(settings_for(service_dsn))
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def service(client: Client, database: Database) -> Api:
+    """This service, whatever rows it has."""
+    return Api(client, database)
+
+
+@pytest.fixture
+async def api(service: Api, database: Database) -> Api:
+    """This service without a single row."""
+    tables = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+    if tables:
+        async with database.connect() as connection:
+            await connection.driver.execute(f"TRUNCATE {tables}")
+    return service
 
 
 @pytest.fixture(scope="session")

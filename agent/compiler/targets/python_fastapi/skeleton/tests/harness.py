@@ -55,7 +55,7 @@ class Client:
         }
 
 
-def at(path: str, **values: Any) -> str:
+def at(path: str, /, **values: Any) -> str:
     """A path template with its parameters filled in."""
     for name, value in values.items():
         path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
