@@ -181,6 +181,43 @@ def test_compose_publishes_on_loopback_only() -> None:
             assert str(port).startswith("127.0.0.1:"), name
 
 
+@pytest.mark.parametrize("name", _compose()["services"])
+def test_compose_takes_every_right_that_is_not_needed(name: str) -> None:
+    """Code of strangers runs beside the agent: what it breaks out into must be worth nothing."""
+    service = _compose()["services"][name]
+
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.get("privileged")
+    assert set(service.get("cap_add", ())) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    assert service.get("read_only") or name in {"kafka", "journal", "scratch"}  # these write beside their volumes
+
+
+def test_compose_knows_no_password() -> None:
+    """What is known to everybody is known to the service under test, which can reach journal and Grafana."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+    asked = re.findall(r"\$\{(\w+_PASSWORD)(.*?)\}", text)
+
+    assert {name for name, _ in asked} == {"JOURNAL_PASSWORD", "SCRATCH_PASSWORD", "GRAFANA_PASSWORD"}
+    assert {rest[:2] for _, rest in asked} == {":?"}
+    assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_compose_joins_only_those_who_talk() -> None:
+    """Whoever takes Grafana over does not stand before the journal."""
+    services = _compose()["services"]
+    members = {
+        network: {name for name, service in services.items() if network in service["networks"]}
+        for network in _compose()["networks"]
+    }
+
+    assert members["journal"] == {"journal", "agent"}
+    assert members["scratch"] == {"scratch", "agent"}
+    assert members["watch"] == {"prometheus", "grafana", "agent"}
+    assert _compose()["networks"]["journal"] == {"internal": True}
+
+
 def test_compose_refers_to_what_exists() -> None:
     """Services that are waited for, volumes, and files that are mounted."""
     compose = _compose()
