@@ -18,19 +18,21 @@ WATCHED_S = 3.0
 MOST_TRIES = 150  # of two clients and their coordinators; a hot loop makes ten thousand
 
 
-async def keep_sending(producer: Producer) -> None:
-    """As the outbox does."""
+async def keep_sending(producer: Producer, flows: asyncio.Event) -> None:
+    """As the outbox does; `flows` tells of the first acknowledgement."""
     while True:
         with contextlib.suppress(BusUnavailable):
             await producer.send([Outgoing("backend.status.v1", bytes([number]), b"{}", ()) for number in range(20)])
-        await asyncio.sleep(0.05)
+            flows.set()
+        await asyncio.sleep(0.05)  # the pace of the outbox
 
 
-async def keep_reading(consumer: Consumer) -> None:
-    """As the inbox does."""
+async def keep_reading(consumer: Consumer, flows: asyncio.Event) -> None:
+    """As the inbox does; `flows` tells of the first answer."""
     while True:
         with contextlib.suppress(BusUnavailable):
             await consumer.poll(timeout_s=0.2)
+            flows.set()
 
 
 def without_leaders(producer: Producer) -> None:
@@ -52,14 +54,15 @@ async def test_a_stopped_broker_is_asked_with_pauses(faulty_kafka: Kafka, caplog
     producer, consumer = bus.producer(), bus.consumer(["backend.tasks.v1"], group="g")
     await producer.start()
     await consumer.start()
-    busy = [asyncio.create_task(keep_sending(producer)), asyncio.create_task(keep_reading(consumer))]
-    await asyncio.sleep(0.5)  # both are in full flow when the broker goes
+    sends, reads = asyncio.Event(), asyncio.Event()
+    busy = [asyncio.create_task(keep_sending(producer, sends)), asyncio.create_task(keep_reading(consumer, reads))]
+    await asyncio.wait_for(asyncio.gather(sends.wait(), reads.wait()), 60)  # in full flow when the broker goes
     await asyncio.to_thread(faulty_kafka.local.stop)
     without_leaders(producer)
     try:
         with caplog.at_level(logging.ERROR):
             caplog.clear()
-            await asyncio.sleep(WATCHED_S)
+            await asyncio.sleep(WATCHED_S)  # how often they try in so long is what is counted
             tries = sum("Unable to update metadata" in record.message for record in caplog.records)
     finally:
         for task in busy:

@@ -58,7 +58,7 @@ class Replicas:
             given = request(service)
             await self._producer.send([given.outgoing] * (2 if number % 10 == 0 else 1))
             self._sent.append(given)
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s)  # the pace of the arrivals
 
     async def until(self, holds: Callable[[Counter[str]], bool]) -> None:
         """Wait until the tasks by state (and `unsent` events) are so."""

@@ -26,10 +26,16 @@ from agent.testing.work import ScriptedWork
 ORPHAN_S = "31.4592"  # the mark by which the orphan is found
 
 
+def plant(owner: type, method: str, bug: Callable[..., Any]) -> None:
+    """Put a bug in the place of a method. Raises KeyError where there is none of that name (any more)."""
+    assert callable(vars(owner)[method])
+    setattr(owner, method, bug)
+
+
 def skip_the_fence_check() -> None:
     """Whoever once held the lease writes for ever."""
     lifecycle.owns = lambda row, fence: row is not None
-    Lease.has_run_out = lambda self, now: False  # type: ignore[method-assign]
+    plant(Lease, "has_run_out", lambda self, now: False)
 
 
 def commit_before_accept() -> None:
@@ -42,7 +48,7 @@ def commit_before_accept() -> None:
         await self._commit(at_once=True)
         await store(self, records, ended)
 
-    Inbox._store = committed_first  # type: ignore[method-assign]
+    plant(Inbox, "_store", committed_first)
 
 
 def mark_before_acknowledged() -> None:
@@ -57,7 +63,7 @@ def mark_before_acknowledged() -> None:
                 await self._publish(round_, [])
         return len(rows)
 
-    Outbox.relay = marked_first  # type: ignore[method-assign]
+    plant(Outbox, "relay", marked_first)
 
 
 def relay_out_of_order() -> None:
@@ -72,7 +78,7 @@ def relay_out_of_order() -> None:
         return in_order(rows)[::-1]
 
     outbox.rounds = swapped
-    Outbox.relay = slowly  # type: ignore[method-assign]
+    plant(Outbox, "relay", slowly)
 
 
 def dedupe_off() -> None:
@@ -88,7 +94,7 @@ def forget_the_ordering_key() -> None:
         made = task(self, *given)
         return replace(made, ordering_key=made.task_id)
 
-    Inbox._task = alone  # type: ignore[method-assign, assignment]
+    plant(Inbox, "_task", alone)
 
 
 def forget_checkpoints() -> None:
@@ -97,7 +103,7 @@ def forget_checkpoints() -> None:
     async def none(self: AttemptLedger) -> Mapping[str, Checkpoint]:
         return {}
 
-    AttemptLedger.checkpoints = none  # type: ignore[method-assign]
+    plant(AttemptLedger, "checkpoints", none)
 
 
 def leave_children() -> None:

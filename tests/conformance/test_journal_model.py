@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule()
     def drain(self) -> None:
         for claim in self.claims[-4:]:
-            self.both(lambda journal, claim=claim: journal.finish(claim, Finish(Ending.INTERRUPTED)))  # type: ignore[misc]
+            self.both(partial(interrupt, claim))
 
     @precondition(lambda self: self.claims)
     @rule()
@@ -249,7 +250,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.both(lambda journal: journal.depths())
         self.both(lambda journal: journal.dead_letters())
         for view in views:
-            self.both(lambda journal, view=view: journal.checkpoints(view.task_id))  # type: ignore[misc]
+            self.both(partial(checkpoints_of, view.task_id))
 
     @invariant()
     def at_most_one_attempt_per_ordering_key(self) -> None:
@@ -276,6 +277,16 @@ class JournalMachine(RuleBasedStateMachine):
         for events in self.published.values():
             kinds = [kind for _, kind in events]
             assert all(after == "queued" for before, after in pairwise(kinds) if before in ends)
+
+
+def interrupt(claim: Claim, journal: Journal) -> Awaitable[None]:
+    """What a drain does with an attempt."""
+    return journal.finish(claim, Finish(Ending.INTERRUPTED))
+
+
+def checkpoints_of(task_id: str, journal: Journal) -> Awaitable[Any]:
+    """Look at what a task has behind it."""
+    return journal.checkpoints(task_id)
 
 
 async def _outcome(call: Awaitable[Any]) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
 from agent.journal import lifecycle
-from agent.journal.port import CancelRequested, Claim, Ending, Finish, OutboxRow, Renewal, State
+from agent.journal.port import CancelRequested, Claim, Ending, Finish, Journal, OutboxRow, Renewal, State
 from agent.journal.postgres import SCHEMA, PostgresJournal, work
 from agent.journal.postgres.session import SQL
 from agent.journal.postgres.writes import SHARDS
@@ -373,6 +373,12 @@ async def keep(journal: Any) -> list[OutboxRow]:
     return list(await journal.unsent(limit=1000))
 
 
+def relay_name(journal: Journal) -> str:
+    """What a replica calls itself in the table of shards."""
+    assert isinstance(journal, PostgresJournal)
+    return journal._name
+
+
 async def test_two_relays_never_hold_rows_of_one_task(store: PostgresStore) -> None:
     """Two relays with SKIP LOCKED swap neighbours: a task's rows go to one relay only, all of them."""
     other = await store.replica()
@@ -393,12 +399,12 @@ async def test_relays_share_when_their_hands_are_empty(store: PostgresStore) -> 
     """What a relay has in hand it keeps; the rest is shared fairly, within a few seconds."""
     other = await store.replica()
     await keep(store.journal)
-    assert await shards_of(store) == {store.journal._name: SHARDS}  # type: ignore[attr-defined]
+    assert await shards_of(store) == {relay_name(store.journal): SHARDS}
     await keep(other)
     await keep(store.journal)
     await keep(other)
 
-    assert set(await shards_of(store)) == {store.journal._name, other._name}  # type: ignore[attr-defined]
+    assert set(await shards_of(store)) == {relay_name(store.journal), relay_name(other)}
     assert set((await shards_of(store)).values()) == {SHARDS // 2}
 
 
@@ -514,13 +520,14 @@ async def patiently(call: Any, *values: Any) -> Any:
 async def hears(store: PostgresStore) -> bool:
     """Whether this replica's sleepers are woken by another replica again."""
     other = await store.replica()
+    assert isinstance(store.journal, PostgresJournal)
     for nr in range(20):
         await store.journal.claim("w", limit=0, lease_s=1)
         waiting = asyncio.create_task(store.journal.changed(timeout_s=30))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # a sleeper cannot be seen from outside; one that is not asleep yet is tried again
         await accepted(other, new_task(f"wake{nr}"))
         done, _ = await asyncio.wait([waiting], timeout=2)
-        if done and store.journal._is_listening:  # type: ignore[attr-defined]
+        if done and store.journal._is_listening:
             return True
         waiting.cancel()
     return False

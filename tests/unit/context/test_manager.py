@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.bus.memory import MemoryBus
-from agent.bus.port import Outgoing, Record
+from agent.bus.port import Consumer, Outgoing, Record
 from agent.clock import SystemClock
 from agent.context import client
 from agent.context.manager import ContextManager, FactsUnreadable, read_facts
@@ -152,14 +152,29 @@ async def test_a_repeated_answer_has_the_same_event_id(facts: Path) -> None:
     assert ids[0] == ids[1]
 
 
+class CountedBus(MemoryBus):
+    """Knows when somebody has tried to connect a third time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = 0
+        self.tried_again = asyncio.Event()
+
+    def consumer(self, topics: Collection[str], *, group: str | None) -> Consumer:
+        self.tries += 1
+        if self.tries == 3:
+            self.tried_again.set()
+        return super().consumer(topics, group=group)
+
+
 async def test_an_outage_of_the_bus_is_survived(facts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manager connects again by itself."""
     monkeypatch.setattr("agent.context.manager.RECONNECT_S", 0.01)
-    bus = MemoryBus()
+    bus = CountedBus()
     bus.down = True
 
     async with manager(bus, facts) as task:
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(bus.tried_again.wait(), 10)
         assert not task.done()
         bus.down = False
         publish_query(bus)

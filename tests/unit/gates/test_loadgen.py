@@ -130,7 +130,7 @@ async def serve(stall_s: float, answer: bytes) -> asyncio.Server:
                 await reader.readuntil(b"\r\n\r\n")
                 seen += 1
                 if seen == 5:
-                    await asyncio.sleep(stall_s)
+                    await asyncio.sleep(stall_s)  # the stall that is measured
                 writer.write(answer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError):
