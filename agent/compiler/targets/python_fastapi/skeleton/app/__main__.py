@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from app.auth import ConfigurationError
 from app.main import create_app, load_service
+from app.server import protocol_for
 from app.settings import Settings
 from app.telemetry import configure_logs
 
@@ -32,10 +33,12 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=protocol_for(settings),
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=settings.connections_max,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.drain_s,
     )
     return 0

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.requests import Request
 
 from app.errors import Kind, Problem
+from app.jwks import IssuerKeys, key_id_of
 
 Json = Any
 SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 1024**2}
@@ -72,18 +73,40 @@ def check_password(password: str, entry: str) -> bool:
     return kind == "scrypt" and hmac.compare_digest(hash_password(password, bytes.fromhex(salt)), entry)
 
 
+class Passed:
+    """Credentials that passed, by a keyed digest, for a minute: passwords and signatures are slow to check."""
+
+    kept_s = 60.0
+    kept_max = 10_000
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._callers: dict[bytes, tuple[float, Caller]] = {}
+
+    def find(self, credential: str) -> Caller | None:
+        """Who passed with it lately."""
+        until, caller = self._callers.get(self._seal(credential), (0.0, None))
+        return caller if until > time.monotonic() else None
+
+    def keep(self, credential: str, caller: Caller, valid_s: float = kept_s) -> None:
+        """Remember for a minute, or for as long as the credential is valid."""
+        if len(self._callers) >= self.kept_max:
+            self._callers.clear()
+        self._callers[self._seal(credential)] = time.monotonic() + min(valid_s, self.kept_s), caller
+
+    def _seal(self, credential: str) -> bytes:
+        return hmac.digest(self._secret, credential.encode(errors="surrogateescape"), "sha256")
+
+
 class Basic:
-    """HTTP Basic against hashed passwords. Passed checks are remembered for a minute: scrypt is slow on purpose."""
+    """HTTP Basic against hashed passwords."""
 
     challenge = "Basic"
-    remembered_s = 60.0
-    remembered_max = 1000
 
     def __init__(self, users: Mapping[str, str]) -> None:
         self._users = users
         self._nobody = hash_password(secrets.token_hex(8))
-        self._secret = secrets.token_bytes(32)
-        self._passed: dict[bytes, float] = {}
+        self._passed = Passed()
 
     async def identify(self, request: Request) -> Caller | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -93,22 +116,17 @@ class Basic:
             name, found, password = base64.b64decode(token, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        if not found or not await self._check(name, password):
+        if not found:
             return None
-        return Caller(name)
-
-    async def _check(self, name: str, password: str) -> bool:
-        seal = hmac.digest(self._secret, f"{name}\0{password}".encode(), "sha256")
-        if self._passed.get(seal, 0) > time.monotonic():
-            return True
+        if (known := self._passed.find(token)) is not None:
+            return known
         # An unknown name costs the same time as a known one.
         entry = self._users.get(name, self._nobody)
         if not await asyncio.to_thread(check_password, password, entry) or name not in self._users:
-            return False
-        if len(self._passed) >= self.remembered_max:
-            self._passed.clear()
-        self._passed[seal] = time.monotonic() + self.remembered_s
-        return True
+            return None
+        caller = Caller(name)
+        self._passed.keep(token, caller)
+        return caller
 
 
 # --- API keys -------------------------------------------------------------------------------------------------------
@@ -159,33 +177,34 @@ class Bearer:
         audience: str | None,
     ) -> None:
         self._key = key
-        self._jwks = jwt.PyJWKClient(jwks_url, cache_keys=True, lifespan=300, timeout=5) if jwks_url else None
+        self._issuer_keys = IssuerKeys(jwks_url) if jwks_url else None
+        self._passed = Passed()
         self._algorithms, self._issuer, self._audience = list(algorithms), issuer, audience
 
     async def identify(self, request: Request) -> Caller | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
             return None
+        if (known := self._passed.find(token)) is not None:
+            return known
         try:
+            key = self._key if self._issuer_keys is None else await self._issuer_keys.find(key_id_of(token))
+            if key is None:
+                return None
             claims = jwt.decode(
                 token,
-                await self._key_for(token),
+                key,
                 algorithms=self._algorithms,
                 issuer=self._issuer,
                 audience=self._audience,
                 options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
                 leeway=10,
             )
-        except jwt.PyJWKClientConnectionError as exc:
-            raise Problem(Kind.UNAVAILABLE, "The keys of the token's issuer are out of reach.") from exc
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, TypeError):  # TypeError: a key of another kind than the token's algorithm
             return None
-        return Caller(str(claims["sub"]), scopes_of(claims), claims=claims)
-
-    async def _key_for(self, token: str) -> Any:
-        if self._jwks is None:
-            return self._key
-        return (await asyncio.to_thread(self._jwks.get_signing_key_from_jwt, token)).key
+        caller = Caller(str(claims["sub"]), scopes_of(claims), claims=claims)
+        self._passed.keep(token, caller, claims["exp"] - time.time())
+        return caller
 
 
 def scopes_of(claims: Mapping[str, Json]) -> frozenset[str]:

@@ -101,7 +101,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, TimeoutError):
-        return Problem(Kind.TIMED_OUT, "The request took too long.")
+        return Problem(Kind.TIMED_OUT, "The request took too long.", headers={"Connection": "close"})
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         return translate(error)
     log.error("request.failed", error_type=type(error).__name__, exc_info=error)

@@ -9,6 +9,7 @@ from app.contract.text import decode, pairs_of, readings
 from app.errors import Fault, Kind, Problem
 
 Json = Any
+UTF_8 = ("utf-8", "utf8", "us-ascii")  # ASCII is part of it
 
 
 class Body:
@@ -32,6 +33,8 @@ class Body:
                 raise Problem(Kind.INVALID, "A body is required.", faults=[Fault("", "is required")])
             return None
         media_type = essence(content_type or "application/json")
+        if charset_of(content_type or "") not in UTF_8:
+            raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, "The charset must be utf-8.")
         schema = self._find(media_type)
         if schema is None:
             raise Problem(Kind.UNSUPPORTED_MEDIA_TYPE, f"Media types taken: {', '.join(self.schemas)}.")
@@ -73,6 +76,15 @@ def _form(body: bytes, schema: Schema) -> dict[str, Json]:
 def essence(media_type: str) -> str:
     """A media type without its parameters, in lower case."""
     return media_type.partition(";")[0].strip().lower()
+
+
+def charset_of(media_type: str) -> str:
+    """The charset parameter of a media type, in lower case; utf-8 if there is none."""
+    for parameter in media_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower()
+    return "utf-8"
 
 
 def is_json(media_type: str) -> bool:

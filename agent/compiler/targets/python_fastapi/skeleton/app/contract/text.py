@@ -11,6 +11,8 @@ import msgspec
 from app.errors import Fault, Kind, Problem
 
 Json = Any
+# A string of valid JSON; what is left without them has one colon for each member of an object.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,399})\Z")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,399})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?\Z")
 
@@ -32,28 +34,37 @@ def readings(text: str, types: frozenset[str]) -> list[Json]:
 
 
 def decode(body: bytes) -> Json:
-    """JSON of a body. Raises Problem: malformed, a number out of range, a lone surrogate, U+0000."""
+    """JSON of a body. Raises Problem: malformed, a number out of range, a lone surrogate, U+0000, a repeated name."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as exc:
         raise Problem(Kind.INVALID, "The body is not valid JSON.", faults=[Fault("", str(exc)[:200])]) from exc
+    # Parsers differ in which of two members of one name they take (RFC 8259, 4): who checks and who acts might disagree.
+    if _STRING.sub(b"", body).count(b":") != sum(len(item) for item in _nested(value) if isinstance(item, dict)):
+        raise Problem(Kind.INVALID, "An object of the body has two members of one name.")
     # Only an escape can bring it in: raw control characters are refused above.
     if b"\\u0000" in body and any("\x00" in text for text in _texts(value)):
         raise Problem(Kind.INVALID, "Text must not contain U+0000.")
     return value
 
 
-def _texts(value: Json) -> Iterable[str]:
-    waiting = [value]
+def _nested(value: Json) -> Iterable[Json]:
+    """The objects and arrays of a value, itself included; without recursion: a body may be deep."""
+    waiting = [value] if isinstance(value, dict | list) else []
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            waiting.extend(value)
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
+        item = waiting.pop()
+        yield item
+        parts = item.values() if isinstance(item, dict) else item
+        waiting.extend(part for part in parts if isinstance(part, dict | list))
+
+
+def _texts(value: Json) -> Iterable[str]:
+    """The texts of a value, names of members included."""
+    if isinstance(value, str):
+        yield value
+    for item in _nested(value):
+        parts = (*item, *item.values()) if isinstance(item, dict) else item
+        yield from (part for part in parts if isinstance(part, str))
 
 
 def pairs_of(query: bytes) -> list[tuple[str, str]]:
