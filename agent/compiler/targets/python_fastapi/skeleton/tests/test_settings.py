@@ -12,9 +12,9 @@ async def test_settings_is_set_and_read_back(api: Api) -> None:
     await api.put("/settings", body={"lendingDays": 1, "motto": "sample"}, expect=200)
     found = await api.get("/settings", expect=200)
     assert found == {**found, "lendingDays": 1, "motto": "sample"}
-    await api.put("/settings", body={"lendingDays": 3, "motto": "gamma"}, expect=200)
+    await api.put("/settings", body={"lendingDays": 3, "motto": "beta"}, expect=200)
     found = await api.get("/settings", expect=200)
-    assert found == {**found, "lendingDays": 3, "motto": "gamma"}
+    assert found == {**found, "lendingDays": 3, "motto": "beta"}
 
 
 @pytest.mark.parametrize(("name", "value"), [("lendingDays", 0), ("motto", 17)])

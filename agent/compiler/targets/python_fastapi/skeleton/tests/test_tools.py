@@ -14,7 +14,7 @@ async def list_tools(api: Api, /, *keys: Json, **query: Json) -> list[Json]:
 
 async def test_created_tool_is_read_back(api: Api) -> None:
     """POST /tools keeps what is sent, and its answer is true."""
-    sent = {"name": "gamma", "price": 3, "purchasedOn": "2025-03-15"}
+    sent = {"name": "gamma", "price": 2, "purchasedOn": "2025-03-15"}
 
     made = await make_tool(api, **sent)
     assert made == {**made, **sent}
