@@ -1,5 +1,6 @@
 """The house keeps its own rules: documents point to what exists, ports have suites, nothing names a machine."""
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -25,6 +26,29 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", document.read_text())
 
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_names_in_the_folders_documents_exist() -> None:
+    """`folder/module.Name`: a tour that leads to what was renamed is worse than none."""
+    named = {
+        match
+        for document in (ROOT / "agent").rglob("README.md")
+        for match in re.findall(r"`((?:[a-z_]+/)+[a-z_]+)\.([A-Za-z_]\w*(?:\.\w+)?)`", document.read_text())
+    }
+    code = {(module, name) for module, name in named if (ROOT / "agent" / f"{module}.py").is_file() and name != "py"}
+
+    assert len(code) > 10, "the tour is not found"
+    assert sorted((module, name) for module, name in code if not _has(module, name)) == []
+
+
+def _has(module: str, name: str) -> bool:
+    """Whether a module of the agent holds `name`, or `Class.name`."""
+    found: object = importlib.import_module(f"agent.{module.replace('/', '.')}")
+    for part in name.split("."):
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
 
 
 @pytest.mark.parametrize(("port", "suite"), SUITES.items())
