@@ -199,7 +199,7 @@ class Engine:
             Phase.ANALYSE,
             message=message,
             error=error,
-            diagnostics=tuple(rejected.diagnostics),
+            diagnostics=tuple(rejected.diagnostics[: analyse.MAX_DIAGNOSTICS]),  # a status is one record
         )
         return Outcome(Ending.REJECTED, [event])
 

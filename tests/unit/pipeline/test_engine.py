@@ -313,6 +313,19 @@ async def test_a_refused_document_is_rejected_with_its_diagnostics(bench: Bench)
     assert "add one" in last["message"]
 
 
+async def test_a_document_of_many_faults_is_rejected_in_one_record(bench: Bench) -> None:
+    """A status that no broker takes would never come: the first faults are told, the document is there to be read."""
+    bench.compiler.faults = (FAULT,) * 20_000
+    bench.answer = None
+    await bench.accept()
+
+    await bench.attempt()
+
+    last = (await bench.statuses())[-1]
+    assert last["status"] == "rejected"
+    assert len(last["diagnostics"]) == 100
+
+
 async def test_the_document_can_come_by_claim_check(bench: Bench) -> None:
     """Large documents are named by their digest, in the artefact store and nowhere else."""
     name = await bench.artifacts.put(b"openapi: 3.1.0")
