@@ -3,8 +3,6 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
 from opentelemetry.trace import NoOpTracer
@@ -17,7 +15,7 @@ from agent.telemetry.metrics import Metrics
 from contracts import topics
 from contracts.codec import task_id
 from contracts.envelope import BY_WIRE_TYPE
-from tests.conformance.journals import FakeClock, MemoryStore, PostgresStore, SqliteStore, Store
+from tests.conformance.journals import FakeClock, Store
 
 TASK = "6f1e9a04-7d0e-5c3b-9a5e-0c6a2f1d8e11"
 # No repeats: what a database compresses would fit where this does not.
@@ -49,38 +47,6 @@ ROWS: list[Row] = [
     ("garbage", "task.requested", {}, b"\xff\xfe", None),
 ]  # fmt: skip
 TOPICS = (topics.TASKS.name, topics.CONTROL.name, topics.CONTEXT_ANSWERS.name)
-
-
-@pytest.fixture(scope="module")
-def database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """The DSN of one database for this module, made when it is first asked for."""
-    made: list[str] = []
-
-    def dsn() -> str:
-        if not made:
-            made.append(request.getfixturevalue("postgres_server").create())
-        return made[0]
-
-    yield dsn
-    for each in made:
-        request.getfixturevalue("postgres_server").drop(each)
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, database: Callable[[], str]) -> AsyncIterator[Store]:
-    """An open journal of each kind."""
-    made: Store
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "sqlite":
-        made = SqliteStore(tmp_path)
-    else:
-        made = PostgresStore(database())
-    await made.open()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 def _record(row: Row) -> Outgoing:

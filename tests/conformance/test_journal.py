@@ -6,10 +6,9 @@ What needs two processes on one store is in test_journal_postgres.py, what needs
 import asyncio
 import random
 import string
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -32,9 +31,6 @@ from contracts.status import TaskStatus
 from tests.conformance.journals import (
     LEASE_S,
     OPERATOR,
-    MemoryStore,
-    PostgresStore,
-    SqliteStore,
     Store,
     about_letter,
     accept,
@@ -52,38 +48,6 @@ from tests.conformance.journals import (
     reprioritise,
     status,
 )
-
-
-@pytest.fixture(scope="module")
-def database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """The DSN of one database for this module, made when it is first asked for."""
-    made: list[str] = []
-
-    def dsn() -> str:
-        if not made:
-            made.append(request.getfixturevalue("postgres_server").create())
-        return made[0]
-
-    yield dsn
-    for each in made:
-        request.getfixturevalue("postgres_server").drop(each)
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, database: Callable[[], str]) -> AsyncIterator[Store]:
-    """An open journal of each kind."""
-    made: Store
-    if request.param == "memory":
-        made = MemoryStore()
-    elif request.param == "sqlite":
-        made = SqliteStore(tmp_path)
-    else:
-        made = PostgresStore(database())
-    await made.open()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 @pytest.fixture

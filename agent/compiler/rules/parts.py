@@ -10,9 +10,11 @@ from agent.compiler.inference.paths import Group, GroupKey, Route, Step
 from agent.compiler.inference.resources import Finder
 from agent.compiler.inference.response import Kind, Responses
 from agent.compiler.ir import (
+    Action,
     HeaderField,
     Meta,
     PathKey,
+    Plan,
     Scope,
     Wrapper,
 )
@@ -156,6 +158,22 @@ class Parts:
         if len(unknown) > len(shaped.shape.fields):
             raise NotDerived(f"what it answers is not described as a {model.name}")
         return Shown(shaped.shape, case.answer.wrapper)
+
+    def _plan(
+        self, case: Case, action: Action, located: Located, shown: Shown, unknown: Iterable[RawParameter] = ()
+    ) -> Plan:
+        """The plan of an action on one thing; a rule adds what only its action has. Raises NotDerived."""
+        return Plan(
+            action,
+            case.thing.name,
+            located.ancestors,
+            located.key,
+            scopes=located.scopes,
+            wrapper=shown.wrapper,
+            shape=shown.shape,
+            via=located.via,
+            ignored=self._ignored(case, unknown),
+        )
 
     def _need_envelope(self, case: Case) -> None:
         need_none(f"nothing supplies `{name}` of the envelope" for name in case.answer.missing)

@@ -45,18 +45,7 @@ class Reads(Parts):
         if shown.shape is None:
             raise NotDerived("it answers nothing that is stored")
         self._doubt_makers(case)
-        plan = Plan(
-            Action.GET,
-            case.thing.name,
-            located.ancestors,
-            located.key,
-            scopes=located.scopes,
-            wrapper=shown.wrapper,
-            shape=shown.shape,
-            via=located.via,
-            ignored=self._ignored(case),
-        )
-        return case.derived(plan)
+        return case.derived(self._plan(case, Action.GET, located, shown))
 
     def _list(self, case: Case) -> Outcome:
         """Rules 3, 10, 11."""
@@ -132,21 +121,11 @@ class Reads(Parts):
         case.rule = "delete"
         located = self._locate(case, case.route.steps[-1])
         shown = self._shown(case)
-        ignored = self._ignored(case, [one for one in case.operation.parameters if one.place == "query"])
+        queries = [one for one in case.operation.parameters if one.place == "query"]
+        plan = self._plan(case, Action.DELETE, located, shown, queries)
         first = words(case.operation.id)[:1] or words(str(case.operation.node.get("summary", "")))[:1]
         if first and first[0] in ("cancel", "archive", "deactivate", "disable", "close", "revoke"):
             case.doubt(1, f"to {first[0]} could mean a state rather than a deletion")
-        plan = Plan(
-            Action.DELETE,
-            case.thing.name,
-            located.ancestors,
-            located.key,
-            scopes=located.scopes,
-            wrapper=shown.wrapper,
-            shape=shown.shape,
-            via=located.via,
-            ignored=ignored,
-        )
         return case.derived(plan)
 
     def _delete_collection(self, case: Case) -> Outcome:

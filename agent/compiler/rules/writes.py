@@ -34,18 +34,9 @@ class Writes(Parts):
             return self._written_many(case, Action.CREATE_MANY, request, located)
         shown = self._shown(case)
         self._doubt_key(case)
-        plan = Plan(
-            Action.CREATE,
-            case.thing.name,
-            located.ancestors,
-            scopes=located.scopes,
-            wrapper=shown.wrapper,
-            shape=shown.shape,
-            location=case.operation.success_code == 201 and self._has_item_path(case.route),
-            via=located.via,
-            ignored=self._ignored(case),
-        )
-        return case.derived(plan, request)
+        plan = self._plan(case, Action.CREATE, located, shown)
+        has_location = case.operation.success_code == 201 and self._has_item_path(case.route)
+        return case.derived(replace(plan, location=has_location), request)
 
     def _request(self, case: Case, without_body: str) -> Request:
         """How the body describes the thing. Raises NotDerived, with `without_body` where there is none."""
@@ -132,20 +123,8 @@ class Writes(Parts):
             raise NotDerived("the response's conditions tie properties together: a partial change could break them")
         if not shaped.shape.fields:
             raise NotDerived(f"its body changes nothing of a {model.name}")
-        shown = self._shown(case)
-        plan = Plan(
-            action,
-            model.name,
-            located.ancestors,
-            located.key,
-            scopes=located.scopes,
-            wrapper=shown.wrapper,
-            shape=shown.shape,
-            via=located.via,
-            version=self._version(model, request),
-            ignored=self._ignored(case),
-        )
-        return case.derived(plan, request)
+        plan = self._plan(case, action, located, self._shown(case))
+        return case.derived(replace(plan, version=self._version(model, request)), request)
 
     def _has_conditions(self, model: Model) -> bool:
         views = [self._schemas.entity(one) for one in model.draft.reads]
