@@ -42,6 +42,7 @@ from agent.journal.port import (
 )
 from agent.journal.postgres.connections import Connections
 from agent.journal.postgres.intake import Acceptor, opening
+from agent.journal.postgres.pace import Pace
 from agent.journal.postgres.session import SCHEMA, SQL, Again, Connection, Unanswered, transact, translated
 from agent.journal.postgres.work import Group, Unit, adopt, look, start, upkeep
 from agent.journal.postgres.writes import SHARDS
@@ -55,6 +56,7 @@ RELAY_KEEP_S = 3.0
 NOTIFY_EVERY_S = 0.02  # a NOTIFY takes a lock of the whole database at commit: one for many changes
 POLL_S = 1.0  # longest sleep while nobody listens
 GROUP_LIMIT = 200
+BREATH_S = 0.005  # between two claims, two groups: so many statements more is what an acceptance would have to wait for
 TRIES = 5
 SETTLE_S = 10.0  # after that the leases are gone as well
 SETTLE_PAUSE_S = 0.2
@@ -69,6 +71,7 @@ class PostgresJournal:
         self._timeout_s = settings.statement_timeout_s
         self._name = token_hex(16)  # of this process's start, never of a host: hosts are reused
         self._wakeups = Wakeups()
+        self._claim_pace, self._write_pace = Pace(BREATH_S), Pace(BREATH_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._elsewhere: dict[asyncio.AbstractEventLoop, Any] = {}  # a connection per other loop that renews
         self._background: list[asyncio.Task[None]] = []
@@ -163,6 +166,7 @@ class PostgresJournal:
     # --- work -----------------------------------------------------------------------------------------------------
 
     async def claim(self, worker: str, *, limit: int, lease_s: float) -> Sequence[Claim]:
+        await self._claim_pace.keep()
         self._wakeups.note()
         self._claims += 1
         owner = f"{worker}#{self._claims}"
@@ -262,6 +266,8 @@ class PostgresJournal:
                     unit.done.set_exception(error)
                 else:
                     unit.done.set_result(None)
+            if len(group.units) > 1:  # who writes alone does not wait for company
+                await self._write_pace.keep()
 
     async def _settle(self, group: Group) -> None:
         """Write a group. When an answer is lost, find out what happened, if the database comes back in time."""

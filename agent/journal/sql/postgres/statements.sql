@@ -196,8 +196,10 @@ JOIN relay_shard s ON s.shard = o.shard AND s.holder = $1 AND s.held_until > {no
 LEFT JOIN request r ON r.id = o.task
 ORDER BY o.position LIMIT $2;
 
+-- Not waited for on the disk: a server that crashes in the next moment gives the rows out again, which is allowed, and a
+-- relay that waited would hold up all events behind them.
 -- name: delete_outbox
-DELETE FROM outbox WHERE position = ANY($1);
+DELETE FROM outbox WHERE position = ANY($1) AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off';
 
 -- name: park
 WITH present AS (SELECT * FROM outbox WHERE position = $1 FOR UPDATE), kept AS (
