@@ -5,7 +5,7 @@ A program of its own with the standard library only: it must start fast, and it 
 CONTROL and STATUS are inherited pipe ends. The agent writes the order (one JSON line, `Order` below) to CONTROL and
 keeps it open: end-of-file there means that the agent is dead, whatever killed it. Later lines are `stop SIGNAL
 GRACE_S`. Answers on STATUS are JSON lines: {"started": {"pid", "isolation"}} or {"failed": reason}, at last
-{"ended": {"exit_code", "cause"}} with cause exit | stopped | time | leash | agent, written when no descendant is left.
+{"ended": {"exit_code", "cause"}} with cause exit | stopped | time | leash | disk | agent, written when no descendant is left.
 
 Why nothing escapes: we are a child subreaper, so whatever a descendant does (setsid, double fork, as PostgreSQL's
 backends do) it is re-parented to us and not to PID 1 when its parent dies. "None is left" is therefore exact: it is
@@ -59,6 +59,7 @@ class Order:
         self.open_files: int = given["open_files"]
         self.processes: int | None = given["processes"]
         self.file_bytes: int = given["file_bytes"]
+        self.spare_bytes: int = given["spare_bytes"]  # free space on the disk of the home below which the child ends
 
     @property
     def effective_uid(self) -> int:
@@ -133,8 +134,22 @@ def _reasons_to_stop(expires: float, leash: "_Leash", lines: "_Lines", order: Or
     if _Signals.terminated:
         _Signals.terminated = False
         reasons.append(("stopped", order.stop_signal, order.grace_s))
-    ended = (("agent", lines.closed), ("time", time.monotonic() >= expires), ("leash", leash.has_expired()))
+    ended = (
+        ("agent", lines.closed),
+        ("time", time.monotonic() >= expires),
+        ("leash", leash.has_expired()),
+        ("disk", _free_bytes(order.home) < order.spare_bytes),
+    )
     return reasons + [(cause, order.stop_signal, order.farewell_s) for cause, holds in ended if holds]
+
+
+def _free_bytes(folder: str) -> float:
+    """What is left of a disk for ordinary users. A bound per file does not bound their number."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return NEVER  # the child may have removed it; the disk is then no fuller for it
+    return found.f_bavail * found.f_frsize
 
 
 class _Leash:

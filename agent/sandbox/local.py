@@ -14,7 +14,6 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,13 @@ from agent.sandbox import environment
 from agent.sandbox.accounts import Account, choose, find_interpreter, installer_beside, stand_in, temporary_folder
 from agent.sandbox.folders import Base, give, make_passable, open_up, remove_tree, sweep
 from agent.sandbox.port import Command, Completed, Leash
+from agent.sandbox.tail import Tail
 from agent.settings import SandboxSettings
 
 GUARDIAN = Path(__file__).with_name("guardian.py")
 START_TIMEOUT_S = 30.0  # the guardian itself needs 0.03 s; a machine under load needs patience
 PR_SET_DUMPABLE = 4
+DISK_FULL = b"\n[killed: the disk is nearly full]\n"
 T = TypeVar("T")
 
 
@@ -229,6 +230,7 @@ class LocalSandbox:
             "open_files": limits.open_files,
             "processes": None if limits.processes is None else min(limits.processes, self._settings.processes),
             "file_bytes": limits.file_bytes,
+            "spare_bytes": limits.spare_bytes,
         }
 
     def _copy_of(self, executable: Path) -> Path:
@@ -254,7 +256,7 @@ def _beside(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The guardian's last word. `cause`: exit, stopped, time, leash, agent, or lost (the guardian itself was killed)."""
+    """The guardian's last word. `cause`: exit, stopped, time, leash, disk, agent, or lost (the guardian was killed)."""
 
     exit_code: int
     cause: str
@@ -399,37 +401,16 @@ class LocalRunning:
                 reason = f"{self._order['argv'][0]} cannot be started: {message['failed']}"
                 self._started.set_exception(EnvironmentUnfit(reason))
             else:
-                return Ended(**message["ended"])
+                ended = Ended(**message["ended"])
+                if ended.cause == "disk":
+                    self._tail.add(DISK_FULL)
+                return ended
         return Ended(-signal.SIGKILL, "lost")
 
     async def _pump(self) -> None:
         assert self._process.stdout is not None, "asked for by launch()"
         while chunk := await self._process.stdout.read(65536):
             self._tail.add(chunk)
-
-
-class Tail:
-    """The last `limit` bytes of a stream, in bounded memory."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._chunks: deque[bytes] = deque()
-        self._kept = 0
-        self._seen = 0
-
-    def add(self, chunk: bytes) -> None:
-        """Append; whole chunks that the limit no longer needs are dropped."""
-        self._chunks.append(chunk)
-        self._kept += len(chunk)
-        self._seen += len(chunk)
-        while self._kept - len(self._chunks[0]) >= self._limit:
-            self._kept -= len(self._chunks.popleft())
-
-    def text(self) -> str:
-        """Decoded with replacement; says how much was cut."""
-        kept = b"".join(self._chunks)[-self._limit :]
-        cut = self._seen - len(kept)
-        return (f"[{cut} bytes cut]\n" if cut else "") + kept.decode("utf-8", errors="replace")
 
 
 def hide_from_children() -> None:

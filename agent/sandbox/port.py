@@ -31,6 +31,7 @@ class Limits:
         512  # more than the user has at the start; None: not bounded, for a program that bounds itself
     )
     file_bytes: int = 2 * 1024**3
+    spare_bytes: int = 128 * 1024**2  # of the disk that the journal may share; less, and the child is killed
     output_bytes: int = 4 * 1024**2  # of stdout and stderr kept; the tail is what is kept
 
 
