@@ -27,6 +27,8 @@ from app.values import encode
 
 log = structlog.get_logger()
 Row = Mapping[str, Any]
+# Of the server, of the driver, and of the driver when a connection ends under its hands.
+DatabaseError = asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError
 DIALECT: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this one untyped
 STATEMENTS_MAX = 2048
 
@@ -98,6 +100,9 @@ class Database:
         driver = await self._acquire(pool)
         try:
             yield Connection(driver)
+        except asyncpg.InternalClientError:  # the server ended the connection at the very moment of its use
+            driver.terminate()
+            raise
         finally:
             await pool.release(driver)
 
@@ -179,7 +184,7 @@ _STATES = {
 }
 
 
-def translate(error: asyncpg.PostgresError | asyncpg.InterfaceError) -> Problem:
+def translate(error: DatabaseError) -> Problem:
     """An error of the database as a problem; what cannot be the client's doing is logged, and tells nothing of the inside."""
     state = str(getattr(error, "sqlstate", None) or "")
     if isinstance(error, ValueError):  # the driver itself could not write it
@@ -188,5 +193,5 @@ def translate(error: asyncpg.PostgresError | asyncpg.InterfaceError) -> Problem:
         kind, detail = _STATES.get(state) or _STATES[state[:2]]
         return Problem(kind, detail)
     log.error("database.failed", sqlstate=state, error_type=type(error).__name__)
-    lost = isinstance(error, asyncpg.InterfaceError)
-    return Problem(Kind.UNAVAILABLE if lost else Kind.FAILED, "Something went wrong.")
+    is_lost = not isinstance(error, asyncpg.PostgresError)
+    return Problem(Kind.UNAVAILABLE if is_lost else Kind.FAILED, "Something went wrong.")

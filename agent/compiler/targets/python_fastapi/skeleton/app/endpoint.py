@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import asyncpg
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.contract import Contract, Inputs, OperationContract
 from app.contract.text import pairs_of, refuse_nul
-from app.database import translate
+from app.database import DatabaseError, translate
 from app.dispatch import Dispatch
 from app.errors import Kind, NotImplementedYet, Problem, render
 from app.routing import Call, Route, Routes, Runtime, answer
@@ -102,7 +101,7 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, TimeoutError):
         return Problem(Kind.TIMED_OUT, "The request took too long.", headers={"Connection": "close"})
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+    if isinstance(error, DatabaseError):
         return translate(error)
     log.error("request.failed", error_type=type(error).__name__, exc_info=error)
     return Problem(Kind.FAILED, "Something went wrong.")

@@ -62,7 +62,7 @@ class Health:
         try:
             async with self._database.connect() as connection:
                 row = await connection.fetch_one(REVISION)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Problem):
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, Problem):
             return answer(503, {"status": "database unreachable or not migrated"})
         revision = row["version_num"] if row else None
         if revision != self._revision:
