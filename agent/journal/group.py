@@ -21,6 +21,7 @@ from agent.errors import JournalUnavailable
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+COMPANY_S = 0.01
 MAX_UNITS = 1000  # per transaction: bounds how long the first caller of a group waits
 
 
@@ -65,28 +66,45 @@ class GroupCommit:
         self._committed = committed
         self._waiting: deque[_Unit[Any]] = deque()
         self._signal = threading.Condition()
+        self._ringing: set[asyncio.AbstractEventLoop] = set()  # those that are about to wake the thread
+        self._is_rung = False
         self._is_closing = False
         self.transactions = 0
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[Transaction], T]) -> T:
-        """The result of `work` once it is durable. Raises what it raised, or JournalUnavailable."""
+    async def run(self, work: Callable[[Transaction], T], *, in_company: bool = False) -> T:
+        """The result of `work` once it is durable. Raises what it raised, or JournalUnavailable.
+
+        `in_company`: nobody is in a hurry, so it waits a moment for a transaction that is made anyway.
+        """
         loop = asyncio.get_running_loop()
-        return await self._queued(_Unit(work, loop.create_future(), loop))
+        return await self._queued(_Unit(work, loop.create_future(), loop), COMPANY_S if in_company else 0.0)
 
     async def run_together(self, work: Together[Item], item: Item) -> None:
         """Return once what `work` did for `item` and its neighbours is durable. Raises what it answered for the item."""
         loop = asyncio.get_running_loop()
         await self._queued(_Unit(work, loop.create_future(), loop, item, is_alone=False))
 
-    async def _queued(self, unit: _Unit[T]) -> T:
+    async def _queued(self, unit: _Unit[T], within_s: float = 0.0) -> T:
         with self._signal:
             if self._is_closing:
                 raise JournalUnavailable("the journal is closed")
             self._waiting.append(unit)
-            self._signal.notify()
+            if within_s:
+                unit.loop.call_later(within_s, self._ring, unit.loop)
+            elif unit.loop not in self._ringing:
+                self._ringing.add(unit.loop)
+                unit.loop.call_soon(self._ring, unit.loop)
         return await unit.future
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the thread once per turn of a loop: attempts that end together, and the claim that takes their places,
+        share a commit."""
+        with self._signal:
+            self._ringing.discard(loop)
+            self._is_rung = bool(self._waiting)
+            self._signal.notify()
 
     async def close(self) -> None:
         """Commit what waits, then end the thread and close the connection."""
@@ -111,7 +129,8 @@ class GroupCommit:
     def _next(self) -> list[_Unit[Any]]:
         """What waits now, at least one; nothing when all is done."""
         with self._signal:
-            self._signal.wait_for(lambda: self._waiting or self._is_closing)
+            self._signal.wait_for(lambda: (self._waiting and self._is_rung) or self._is_closing)
+            self._is_rung = len(self._waiting) > MAX_UNITS
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_UNITS))]
 
     def _commit(self, units: Sequence[_Unit[Any]]) -> None:

@@ -336,7 +336,10 @@ class SqliteJournal:
 
     async def sent(self, positions: Sequence[int]) -> None:
         given = [(position,) for position in positions]
-        await self._run(lambda transaction: transaction.connection.executemany(SQL["delete_outbox"], given) and None)
+        await _opened(self._group).run(
+            lambda transaction: transaction.connection.executemany(SQL["delete_outbox"], given) and None,
+            in_company=True,
+        )
 
     async def park(self, position: int, replacement: Event, *, reason: str) -> None:
         await self._run(lambda transaction: self._park(transaction, position, replacement, reason))

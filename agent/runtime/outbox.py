@@ -18,6 +18,7 @@ from agent.clock import Clock
 from agent.errors import BusUnavailable, JournalUnavailable
 from agent.journal.port import Event, Journal, OutboxRow
 from agent.journal.rows import dump
+from agent.runtime.bell import Bell
 from agent.runtime.crashpoints import crash_point
 from agent.runtime.verdict import backoff_s
 from agent.telemetry.metrics import Metrics
@@ -48,84 +49,101 @@ class Outbox:
         self._source = source
         self._clock = clock
         self._metrics = metrics
-        self._idle_s = idle_s
+        self._bell = Bell(journal, clock, idle_s)
+        self._unmarked: set[int] = set()  # positions that the broker has acknowledged
+        self._marking: asyncio.Task[None] | None = None
 
     async def run(self, *, closing: asyncio.Event) -> None:
         """Publish until `closing` and nothing is left. Outages of the bus and of the journal are waited out here."""
         tries = 0
+        self._bell.start(closing)
         try:
             while True:
+                self._bell.silence()
                 try:
                     sent = await self.relay()
                     tries = 0
                 except (BusUnavailable, JournalUnavailable) as exc:
                     tries += 1
-                    log.warning("outbox.stalled", tries=tries, error_type=type(exc).__name__, error=str(exc)[:300])
-                    await self._clock.sleep(backoff_s(tries, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+                    await self._stall(exc, tries)
                     continue
                 if not sent:
                     if closing.is_set():
-                        return
-                    await self._wait(closing)
+                        break
+                    await self._bell.sleep()
+            await self._marked()
         finally:
+            await self._bell.stop()
+            if self._marking is not None:
+                self._marking.cancel()
             await self._producer.stop()
 
-    async def _wait(self, closing: asyncio.Event) -> None:
-        """Until the journal changes or this process closes."""
-        waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._journal.changed(timeout_s=self._idle_s)),
-            asyncio.create_task(closing.wait()),
-        ]
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for finished in done:
-                finished.result()
-        except JournalUnavailable:
-            await self._clock.sleep(self._idle_s)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-
     async def relay(self) -> int:
-        """Publish what is unsent now, in rounds; returns how many. Raises BusUnavailable, JournalUnavailable."""
-        rows = await self._journal.unsent(limit=BATCH)
+        """Publish what is unsent now, in rounds; returns how many. Raises BusUnavailable, JournalUnavailable.
+
+        What is acknowledged is marked beside it: the next event need not wait for that commit, and it may share one.
+        """
+        if len(self._unmarked) > BATCH:  # each look reads it again, and a crash repeats it
+            await self._marked()
+        known = frozenset(self._unmarked)  # as it is now: a mark may be stored while we look, too late for the look
+        found = await self._journal.unsent(limit=BATCH + len(known))
+        rows = [row for row in found if row.position not in known]
         if not rows:
             return 0
         crash_point("outbox.taken")
-        acknowledged: list[int] = []
         try:
             for round_ in rounds(rows):
-                await self._publish(round_, acknowledged)
+                await self._publish(round_)
         finally:
-            if acknowledged:
-                crash_point("outbox.published")
-                await self._journal.sent(acknowledged)
-                crash_point("outbox.marked")
-        return len(acknowledged)
+            if self._unmarked and (self._marking is None or self._marking.done()):
+                await self._marked()  # it has ended: raises what ended it
+                self._marking = asyncio.create_task(self._mark())
+        return len(rows)
 
-    async def _publish(self, rows: Sequence[OutboxRow], acknowledged: list[int]) -> None:
+    async def _marked(self) -> None:
+        """Until all that is acknowledged is marked."""
+        if self._marking is not None:
+            await self._marking
+
+    async def _mark(self) -> None:
+        tries = 0
+        while marked := frozenset(self._unmarked):
+            crash_point("outbox.published")
+            try:
+                await self._journal.sent(sorted(marked))
+            except JournalUnavailable as exc:
+                tries += 1
+                await self._stall(exc, tries)
+                continue
+            self._unmarked -= marked
+            crash_point("outbox.marked")
+
+    async def _stall(self, error: Exception, tries: int) -> None:
+        log.warning("outbox.stalled", tries=tries, error_type=type(error).__name__, error=str(error)[:300])
+        await self._clock.sleep(backoff_s(tries, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> None:
         """One row per task; if one of them can never be taken, one by one, to learn which."""
         try:
             await self._producer.send([self._outgoing(row) for row in rows])
         except (RecordTooLarge, TypeError, ValueError):  # the last two: it has no JSON form
             if len(rows) == 1:
-                await self._park(rows[0], acknowledged)
+                await self._park(rows[0])
             else:
                 for row in rows:
-                    await self._publish([row], acknowledged)
+                    await self._publish([row])
             return
-        acknowledged += [row.position for row in rows]
+        self._unmarked.update(row.position for row in rows)
         for kind, number in Counter(row.type for row in rows).items():
             self._metrics.published.labels(kind).inc(number)
 
-    async def _park(self, row: OutboxRow, acknowledged: list[int]) -> None:
+    async def _park(self, row: OutboxRow) -> None:
         small = replacement(row)
         log.error("event.parked", task_id=row.task_id, type=row.type, sequence=row.sequence, position=row.position)
         self._metrics.parked.inc()
         await self._journal.park(row.position, small, reason="larger than the broker takes")
         await self._producer.send([self._outgoing(_replaced(row, small))])
-        acknowledged.append(row.position)
+        self._unmarked.add(row.position)
 
     def _outgoing(self, row: OutboxRow) -> Outgoing:
         message_type = _BY_NAME[row.type]

@@ -60,7 +60,7 @@ def mark_before_acknowledged() -> None:
             await self._journal.sent([row.position for row in rows])
             crash_point("outbox.marked")
             for round_ in outbox.rounds(rows):
-                await self._publish(round_, [])
+                await self._publish(round_)
         return len(rows)
 
     plant(Outbox, "relay", marked_first)

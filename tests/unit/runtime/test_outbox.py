@@ -1,0 +1,149 @@
+"""When the relay publishes, and when it marks."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from agent.bus.port import Outgoing
+from agent.clock import SystemClock
+from agent.errors import BusUnavailable
+from agent.journal.memory import MemoryJournal
+from agent.journal.port import Event, OutboxRow
+from agent.runtime import outbox
+from agent.runtime.outbox import Outbox, rounds
+from agent.telemetry.metrics import Metrics
+from tests.bench.requests import new_task
+from tests.bench.waiting import until
+
+
+class Both(MemoryJournal):
+    """A journal and a producer that note what is asked of them."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.calls: list[str] = []
+        self.takes = 1_000_000  # records, before the bus goes away
+        self.commits = asyncio.Event()
+        self.commits.set()
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+        self.calls.append("look")
+        return await super().unsent(limit=limit)
+
+    async def send(self, records: Sequence[Outgoing]) -> None:
+        if len(records) > self.takes:
+            raise BusUnavailable("gone")
+        self.takes -= len(records)
+        self.calls.append(f"send {len(records)}")
+
+    async def sent(self, positions: Sequence[int]) -> None:
+        await self.commits.wait()
+        self.calls.append(f"mark {len(positions)}")
+        await super().sent(positions)
+
+
+def relay_of(both: Both) -> Outbox:
+    return Outbox(both, both, "/tests/agent", SystemClock(), Metrics())
+
+
+async def test_no_event_waits_for_a_mark() -> None:
+    """A mark is a commit; what came meanwhile is sent, what is not marked yet is not sent again."""
+    both = Both()
+    relay = relay_of(both)
+    both.commits.clear()
+    await both.accept([new_task(1), new_task(2)])
+    await relay.relay()
+    await asyncio.sleep(0)  # the mark is on its way
+    await both.accept([new_task(3)])
+
+    assert [await relay.relay(), await relay.relay()] == [1, 0]
+    both.commits.set()
+    await until_marked(both)
+    assert both.calls == ["look", "send 2", "look", "send 1", "look", "mark 2", "mark 1"]
+
+
+async def test_marks_that_do_not_keep_up_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash repeats what is not marked, so it must not become much; nor may it hide what is unsent."""
+    monkeypatch.setattr(outbox, "BATCH", 3)
+    both = Both()
+    relay = relay_of(both)
+    both.commits.clear()
+    await both.accept([new_task(number) for number in range(8)])
+    assert [await relay.relay(), await relay.relay()] == [3, 3]
+    third = asyncio.create_task(relay.relay())
+    await asyncio.sleep(0.01)
+    assert both.calls == ["look", "send 3", "look", "send 3"]
+
+    both.commits.set()
+
+    assert await third == 2
+    await until_marked(both)
+
+
+async def test_what_was_acknowledged_before_an_outage_is_marked() -> None:
+    """The outage may be long, and the process may not live to its end."""
+    both = Both()
+    relay = relay_of(both)
+    task = new_task(1)
+    await both.accept([task])
+    (claim,) = await both.claim("worker", limit=1, lease_s=60)
+    await both.record(claim, None, [Event("task.status", task.task_id, {"status": "developing"})])
+    both.takes = 1
+
+    with pytest.raises(BusUnavailable):
+        await relay.relay()
+    await asyncio.sleep(0)
+    assert both.calls == ["look", "send 1", "mark 1"]
+
+
+async def test_a_mark_that_is_stored_during_a_look_does_not_send_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look began before it, and still sees the row."""
+    both = Both()
+    relay = relay_of(both)
+    await both.accept([new_task(1)])
+    await relay.relay()
+    seen = await both.unsent(limit=10)
+
+    async def late(*, limit: int) -> Sequence[OutboxRow]:
+        await until_marked(both)
+        return seen
+
+    monkeypatch.setattr(both, "unsent", late)
+
+    assert await relay.relay() == 0
+
+
+async def test_closing_waits_for_the_marks() -> None:
+    """What a drained agent has published is not published again by the next one."""
+    both = Both()
+    relay = relay_of(both)
+    await both.accept([new_task(1)])
+    closing = asyncio.Event()
+    closing.set()
+
+    await relay.run(closing=closing)
+
+    assert (await both.depths()).outbox == 0
+
+
+async def until_marked(both: Both) -> None:
+    async def empty() -> bool:
+        return (await both.depths()).outbox == 0
+
+    await until(empty, "an empty outbox", limit_s=5, every_s=0.001)
+
+
+def test_rounds_hold_one_row_of_a_task_and_keep_its_order() -> None:
+    """Each row of a task waits for the former one; what belongs to no task waits for nothing."""
+    tasks = ["a", "b", "a", None, "a", None, "b"]
+    rows = [
+        OutboxRow(number, "id", task, "task.status", "k", "{}", SystemClock().now(), None, {})
+        for number, task in enumerate(tasks, 1)
+    ]
+
+    assert [[row.position for row in round_] for round_ in rounds(rows)] == [[1, 2, 4, 6], [3, 7], [5]]
