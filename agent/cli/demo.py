@@ -23,6 +23,7 @@ from agent.cli.report import show_end
 from agent.cli.service_commands import first_answer
 from agent.context.manager import ContextManager
 from agent.errors import EnvironmentUnfit
+from agent.fileset import UnsafePath, safe_path
 from agent.settings import Settings
 from agent.telemetry import logs
 from agent.testing.kafka import LocalKafka
@@ -78,11 +79,19 @@ def demo(
             "no service was delivered",
             f"read the lines above; the agent's log is {folder / 'agent.log'}",
         )
-    service = settings.workspace / progress.delivery.service.path
+    service = _service_folder(settings.workspace, progress.delivery.service.path)
     call, answer = run(first_answer(settings, service))
     stdout.print(f"[bold]Start it[/]  {sys.argv[0]} serve {service} --port 8080")
     stdout.print(f"[bold]Call it[/]   {plain(call)}")
     stdout.print(f"          tried just now: {plain(answer)}")
+
+
+def _service_folder(workspace: Path, path: str) -> Path:
+    """Where a delivery says that the service lies. Ends with exit code 1 for a place outside: what is there is run."""
+    try:
+        return workspace / safe_path(path)
+    except UnsafePath as exc:
+        fail(Exit.FAILED, f"the delivery names {exc}", "somebody else publishes on this broker")
 
 
 def _say_beforehand(spec: Path, settings: Settings, folder: Path) -> None:
