@@ -1,9 +1,11 @@
 """Resources with their tables: every name of a table, column, key and index, and every type."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from agent.compiler import ir
+from agent.compiler.diagnostics import tokens
 from agent.compiler.targets.python_fastapi.names import COLUMN_WORDS, KEYWORDS, TABLE_WORDS, Names, limited, snake
 from agent.compiler.targets.python_fastapi.project import (
     Collection,
@@ -172,11 +174,27 @@ class Model:
                     if part and filter_.operator is ir.FilterOperator.EQUALS and is_indexable(part):
                         wanted.append(named.columns[part.name])
         served = {unique.columns[0] for unique in uniques} | {named.identity}
+        single = [(column,) for column in dict.fromkeys(wanted) if column not in served]
         return tuple(
-            Constraint(limited(f"ix_{named.table}_{column}"), (column,))
-            for column in dict.fromkeys(wanted)
-            if column not in served
+            Constraint(limited(f"ix_{named.table}_{'_'.join(columns)}"), columns)
+            for columns in (
+                *single,
+                *(pair for pair in dict.fromkeys(self._default_orders(named)) if pair[0] not in served),
+            )
         )
+
+    def _default_orders(self, named: _Named) -> Iterator[tuple[str, str]]:
+        """(column, key) of the orders in which lists come unless asked otherwise: a page of many rows needs no sort."""
+        resource = named.resource
+        for operation in self.api.operations:
+            plan = operation.plan
+            if plan is None or plan.sort is None or plan.resource != resource.name or plan.ancestors:
+                continue
+            text = default_of(self.api, operation, plan.sort.parameter)
+            name, _ = plan.sort.values.get(text) or (text.lstrip("+-"), False)
+            part = next((p for p in resource.properties if p.name == name and p.name != resource.key), None)
+            if part and is_indexable(part):
+                yield named.columns[part.name], named.columns[resource.key]
 
     def _link(self, owner: _Named, part: ir.Collection) -> Table:
         target = self.named[part.target]
@@ -259,6 +277,16 @@ class Model:
 def property_of(resource: ir.Resource, name: str) -> ir.Property:
     """A property by name."""
     return next(part for part in resource.properties if part.name == name)
+
+
+def default_of(api: ir.Api, operation: ir.Operation, name: str) -> str:
+    """The text that a query parameter has when a request leaves it out; empty if it has none."""
+    pointer = next((p.schema_pointer for p in operation.parameters if p.name == name), None)
+    node: Any = api.document
+    for part in tokens(pointer) if pointer else ():
+        node = node[int(part)] if isinstance(node, list) else node.get(part, {})
+    found = node.get("default") if pointer and isinstance(node, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def is_indexable(part: ir.Property) -> bool:

@@ -2,6 +2,9 @@
 
 A hook gets the call after authentication and validation, with `call.inputs`, `call.database` and `call.caller`, and
 answers with `answer(status, body)` of app/routing.py. Until its mark `@unwritten` is removed it answers 501.
+
+    async with call.database.begin() as connection:  # a transaction; `connect()` where one statement is all
+        row = await connection.fetch_one(select(tables.thing).where(tables.thing.c.id == bindparam("id")), {"id": 1})
 """
 
 from starlette.responses import Response
