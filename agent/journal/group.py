@@ -21,7 +21,7 @@ from agent.errors import JournalUnavailable
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-COMPANY_S = 0.01
+COMPANY_S = 0.05
 MAX_UNITS = 1000  # per transaction: bounds how long the first caller of a group waits
 
 

@@ -75,6 +75,7 @@ async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
     contenders = [each for each in CONTENDERS if each.role != "faststream" or not why_not]
     rates: dict[str, list[float]] = defaultdict(list)
     peaks: dict[str, list[float]] = defaultdict(list)
+    spent: dict[str, list[float]] = defaultdict(list)
     commits: list[float] = []
     began = time.monotonic()
     for number in range(size.rounds):
@@ -92,9 +93,12 @@ async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
                 rates[contender.name].append(found["rate"])
                 if "peak_mb" in found:
                     peaks[contender.name].append(found["peak_mb"])
+                if "cpu_us" in found:
+                    spent[contender.name].append(found["cpu_us"])
                 if found.get("commits"):
                     commits.append(found["commits"] / records)
-    return [*_rates(rates), *_ratios(rates), *_peaks(peaks), figure("life.commits_per_task", "ratio", commits)]
+    commits_per_task = figure("life.commits_per_task", "ratio", commits)
+    return [*_rates(rates), *_ratios(rates), *_costs(spent), *_peaks(peaks), commits_per_task]
 
 
 async def over_a_distance(stage: Stage, quick: bool) -> Sequence[Figure]:
@@ -149,6 +153,11 @@ def _ratios(rates: Mapping[str, Sequence[float]]) -> list[Figure]:
         for name, (above, below) in RATIOS.items()
         if rates.get(above) and rates.get(below)
     ]
+
+
+def _costs(spent: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """CPU time of all threads of our process: what other processes do shows less in it than in a rate."""
+    return [figure(f"{name}.cpu", "us", values) for name, values in spent.items()]
 
 
 def _peaks(peaks: Mapping[str, Sequence[float]]) -> list[Figure]:
