@@ -47,12 +47,13 @@ class IssuerKeys:
         return is_wanting and now - self._asked_at > self.pause_s
 
     async def _fetch(self) -> None:
-        self._asked_at = time.monotonic()
         try:
             found = jwt.PyJWKSet.from_dict(await asyncio.to_thread(self._client.fetch_data))
         except (jwt.PyJWTError, OSError, ValueError) as exc:  # no answer, or no key set
             log.error("issuer.unreachable", error_type=type(exc).__name__)
             return
+        finally:  # not before: who comes meanwhile waits for this answer
+            self._asked_at = time.monotonic()
         usable = [key for key in found.keys if key.public_key_use in (None, "sig")]
         self._keys = {key.key_id: key for key in usable}
         if len(usable) == 1:
