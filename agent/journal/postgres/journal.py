@@ -143,9 +143,6 @@ class PostgresJournal:
                 await asyncio.sleep(0.01 * (TRIES - left))
         raise AssertionError("unreachable")
 
-    async def _in_transaction(self, work: Callable[[Connection], Awaitable[T]], *, opening: str = "BEGIN") -> T:
-        return await self._persistently(lambda connection: transact(connection, work, opening=opening))
-
     async def _fetch(self, statement: str, *values: Any) -> Sequence[Any]:
         async with self._connections.one() as connection:
             found: Sequence[Any] = await connection.fetch(SQL[statement], *values)
@@ -156,9 +153,12 @@ class PostgresJournal:
     async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
         if not batch:
             return []
-        outcomes = await self._in_transaction(
-            lambda connection: Acceptor(connection, rows.cleaned(batch)).run(), opening=opening(batch)
-        )
+        batch = rows.cleaned(batch)
+
+        async def work(connection: Connection) -> list[Acceptance]:
+            return await Acceptor(connection, batch).run()
+
+        outcomes = await self._persistently(lambda connection: transact(connection, work, opening=opening(batch)))
         if Acceptance.ACCEPTED in outcomes:
             self._changed()
         return outcomes
@@ -286,7 +286,7 @@ class PostgresJournal:
         self._wakeups.note()
         now = asyncio.get_running_loop().time()
         if now - self._kept_at > RELAY_KEEP_S:
-            await self._in_transaction(self._keep_shards)
+            await self._keep_shards()
             self._kept_at = now
         found = await self._fetch("unsent", self._name, limit)
         if len(found) < limit:
@@ -294,16 +294,15 @@ class PostgresJournal:
         self._in_hand.update({values[0]: values[-1] for values in found})
         return [rows.outbox_row(tuple(values)[:-1]) for values in found]
 
-    async def _keep_shards(self, connection: Connection) -> None:
+    async def _keep_shards(self) -> None:
         """Stay a relay, with a fair share: take what is free below it, let go what is idle above it."""
-        relays = await connection.fetchval(SQL["join_relays"], self._name, RELAY_HELD_S)
-        mine = {shard for (shard,) in await connection.fetch(SQL["keep_shards"], self._name, RELAY_HELD_S)}
+        [(relays, held)] = await self._fetch("keep_relay", self._name, RELAY_HELD_S)
         share = -(-SHARDS // relays)
-        if len(mine) < share:
-            await connection.execute(SQL["take_shards"], self._name, RELAY_HELD_S, share - len(mine))
-        elif len(mine) > share:
-            idle = sorted(mine - set(self._in_hand.values()))
-            await connection.execute(SQL["release_shards"], self._name, idle[: len(mine) - share])
+        if len(held) < share:
+            await self._fetch("take_shards", self._name, RELAY_HELD_S, share - len(held))
+        elif len(held) > share:
+            idle = sorted(set(held) - set(self._in_hand.values()))
+            await self._fetch("release_shards", self._name, idle[: len(held) - share])
 
     async def sent(self, positions: Sequence[int]) -> None:
         async with self._connections.one() as connection:
@@ -344,11 +343,10 @@ class PostgresJournal:
         return rows.dead_letter(tuple(found[0])) if found else None
 
     async def depths(self) -> Depths:
-        counts = await self._fetch("counts")
-        sums = await self._fetch("sums", lifecycle.AGEING_STEP_S)
-        outbox, letters, available, running, unsent, now = sums[0]
+        found = await self._fetch("depths", lifecycle.AGEING_STEP_S)
+        counts, outbox, letters, available, running, unsent, now = found[0]
         return Depths(
-            by_state={State(state): count for state, count in counts},
+            by_state={State(state): number for state, number in rows.load(counts or "{}").items()},
             outbox=outbox,
             dead_letters=letters,
             oldest_available_s=rows.age_s(now, available),

@@ -69,7 +69,7 @@ class Unanswered(JournalUnavailable):
     """The connection was lost: what was under way may have taken effect."""
 
 
-async def transact(connection: Connection, work: Callable[[Connection], Awaitable[T]], *, opening: str = "BEGIN") -> T:
+async def transact(connection: Connection, work: Callable[[Connection], Awaitable[T]], *, opening: str) -> T:
     """Run `work` in a transaction.
 
     `opening` may hold more than BEGIN, without parameters: a lock that is taken there costs no round trip of its own, and

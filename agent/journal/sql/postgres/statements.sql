@@ -165,16 +165,14 @@ WHERE r.task_id = $1 ORDER BY c.id;
 -- name: answer
 SELECT data FROM answer WHERE query_id = $1;
 
--- How many relays there are, this one included.
--- name: join_relays
+-- Stay a relay: how many there are, this one included, and the shards that it holds.
+-- name: keep_relay
 WITH me AS (
   INSERT INTO relay (name, held_until) VALUES ($1, {now} + $2)
   ON CONFLICT (name) DO UPDATE SET held_until = excluded.held_until),
-gone AS (DELETE FROM relay WHERE held_until <= {now} - 60 AND name <> $1)
-SELECT 1 + count(*) FROM relay WHERE held_until > {now} AND name <> $1;
-
--- name: keep_shards
-UPDATE relay_shard SET held_until = {now} + $2 WHERE holder = $1 AND held_until > {now} RETURNING shard;
+gone AS (DELETE FROM relay WHERE held_until <= {now} - 60 AND name <> $1),
+mine AS (UPDATE relay_shard SET held_until = {now} + $2 WHERE holder = $1 AND held_until > {now} RETURNING shard)
+SELECT 1 + (SELECT count(*) FROM relay WHERE held_until > {now} AND name <> $1), ARRAY(SELECT shard FROM mine);
 
 -- name: take_shards
 UPDATE relay_shard SET holder = $1, held_until = {now} + $2
@@ -245,11 +243,9 @@ ORDER BY l.id DESC LIMIT $8;
 SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
 WHERE l.dead_letter_id = $1;
 
--- name: counts
-SELECT state, count(*) FROM task GROUP BY state;
-
--- name: sums
-SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letter WHERE NOT is_closed),
+-- name: depths
+SELECT (SELECT json_object_agg(state, number) FROM (SELECT state, count(*) AS number FROM task GROUP BY state) AS counted),
+  (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letter WHERE NOT is_closed),
   (SELECT min(rank + priority * $1::float8) FROM task WHERE state = 'available'),
   (SELECT min(started_at) FROM task WHERE state = 'running'),
   (SELECT created_at FROM outbox ORDER BY position LIMIT 1), {now};
