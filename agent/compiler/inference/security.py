@@ -16,10 +16,14 @@ class Security:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._schemes: dict[str, SecurityScheme | str] = {}  # name → scheme, or why it is not supported
+        self._schemes: dict[str, SecurityScheme] = {}
+        self._problems: dict[str, str] = {}  # name → why the service cannot check it
         for name in document.tree.get("components", {}).get("securitySchemes", {}):
             _, node = document.follow(f"/components/securitySchemes/{name}")
-            self._schemes[name] = _scheme(name, node if isinstance(node, dict) else {})
+            try:
+                self._schemes[name] = _scheme(name, node if isinstance(node, dict) else {})
+            except _Unsupported as problem:
+                self._problems[name] = str(problem)
 
     def requirements(self, operation: RawOperation) -> tuple[Mapping[str, tuple[str, ...]], ...]:
         """The alternatives that a caller has; () means open. What the operation says replaces what the document says."""
@@ -40,38 +44,41 @@ class Security:
 
     def schemes(self, used: set[str]) -> tuple[SecurityScheme, ...]:
         """The supported schemes among `used`, in the order of the document."""
-        return tuple(one for name, one in self._schemes.items() if name in used and isinstance(one, SecurityScheme))
+        return tuple(one for name, one in self._schemes.items() if name in used)
 
     def _unsupported(self, alternative: Mapping[str, tuple[str, ...]]) -> str | None:
         for name in alternative:
-            scheme = self._schemes.get(name, "it is not declared")
-            if isinstance(scheme, str):
-                return f"the security scheme `{name[:60]}` cannot be checked: {scheme}"
+            if name not in self._schemes:
+                problem = self._problems.get(name, "it is not declared")
+                return f"the security scheme `{name[:60]}` cannot be checked: {problem}"
         return None
 
 
-def _scheme(name: str, node: Mapping[str, Json]) -> SecurityScheme | str:
+class _Unsupported(Exception):
+    """Why the service cannot check a scheme."""
+
+
+def _scheme(name: str, node: Mapping[str, Json]) -> SecurityScheme:
     kind = str(node.get("type"))
     if kind == "http":
-        scheme = str(node.get("scheme", "")).lower()
-        if scheme == "basic":
-            return SecurityScheme(name, SchemeKind.BASIC)
-        return (
-            SecurityScheme(name, SchemeKind.BEARER)
-            if scheme == "bearer"
-            else f"HTTP scheme {scheme[:30]!r} is not supported"
-        )
+        return SecurityScheme(name, _http(str(node.get("scheme", "")).lower()))
     if kind == "apiKey":
         place = _PLACES.get(str(node.get("in")))
         parameter = node.get("name")
         if place is None or not isinstance(parameter, str) or not parameter:
-            return "an API key needs `in` and `name`"
+            raise _Unsupported("an API key needs `in` and `name`")
         return SecurityScheme(name, SchemeKind.API_KEY, place, parameter)
     if kind == "oauth2":
         return SecurityScheme(name, SchemeKind.BEARER, scopes=_scopes(node))
     if kind == "openIdConnect":
         return SecurityScheme(name, SchemeKind.BEARER)
-    return f"type {kind[:30]!r} is not supported"
+    raise _Unsupported(f"type {kind[:30]!r} is not supported")
+
+
+def _http(scheme: str) -> SchemeKind:
+    if scheme not in ("basic", "bearer"):
+        raise _Unsupported(f"HTTP scheme {scheme[:30]!r} is not supported")
+    return SchemeKind.BASIC if scheme == "basic" else SchemeKind.BEARER
 
 
 def _scopes(node: Mapping[str, Json]) -> tuple[str, ...]:

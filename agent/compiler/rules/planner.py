@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from agent.compiler.inference import vocabulary
 from agent.compiler.inference.model import Model
-from agent.compiler.inference.paths import Group
+from agent.compiler.inference.paths import Group, Route
 from agent.compiler.inference.resources import Request, side_effect
 from agent.compiler.inference.response import Answer, Kind
 from agent.compiler.ir import (
@@ -20,6 +20,7 @@ from agent.compiler.ir import (
     PathKey,
     Plan,
     Property,
+    Wrapper,
 )
 from agent.compiler.rules.case import Case, NotDerived, Outcome, Rule, hooked, need_none, refused
 from agent.compiler.rules.parts import Ground
@@ -122,43 +123,36 @@ class Planner(Reads, Writes):
 
     def _health(self, case: Case) -> Outcome | None:
         noun = fold(case.route.noun)
-        wanted = noun in vocabulary.HEALTH or noun in vocabulary.VERSION
-        if case.operation.method != "GET" or case.route.steps or not wanted or self._has_items(case):
+        is_version = noun in vocabulary.VERSION
+        if not is_version and noun not in vocabulary.HEALTH:
+            return None
+        if case.operation.method != "GET" or case.route.steps or self._has_items(case):
             return None
         case.rule = "health"
         if case.answer.kind is Kind.NOTHING:
             return case.derived(Plan(Action.PING, ""))
-        if case.answer.kind is not Kind.ITEM or case.operation.answer.schema_pointer is None:
+        pointer = case.operation.answer.schema_pointer
+        if case.answer.kind is not Kind.ITEM or pointer is None:
             raise NotDerived("what it tells about the service is not defined")
-        wrapper, missing = self._responses.bare(case.operation.answer.schema_pointer)
-        missing = tuple(one for one in missing if not (noun in vocabulary.VERSION and one == "version"))
-        if noun in vocabulary.VERSION:
-            version = self._document.tree["info"]["version"]
-            wrapper = replace(
-                wrapper,
-                fields=(
-                    *(one for one in wrapper.fields if one.path != ("version",)),
-                    EnvelopeField(("version",), Meta.CONSTANT, version),
-                ),
-            )
+        wrapper, missing = self._responses.bare(pointer)
+        if is_version:
+            wrapper = self._with_version(wrapper)
+            missing = tuple(name for name in missing if name != "version")
         need_none(f"nothing supplies `{name}`" for name in missing)
-        if noun in vocabulary.VERSION and not self._schemas.entity(
-            case.operation.answer.schema_pointer
-        ).properties.keys() & {"version"}:
+        if is_version and "version" not in self._schemas.entity(pointer).properties:
             raise NotDerived("what it tells about the service is not defined")
         return case.derived(Plan(Action.PING, "", wrapper=wrapper))
 
+    def _with_version(self, wrapper: Wrapper) -> Wrapper:
+        version = EnvelopeField(("version",), Meta.CONSTANT, self._document.tree["info"]["version"])
+        return replace(wrapper, fields=(*(one for one in wrapper.fields if one.path != version.path), version))
+
     def _caller(self, case: Case) -> Outcome | None:
-        statics = [fold(one) for one in case.route.collection if one != "{}"]
-        if any(one in ("me", "self", "myself") for one in statics):
-            return hooked("caller", "whose it is depends on who calls, and no property says how")
-        last_alone = (
-            bool(statics)
-            and statics[-1] in vocabulary.MYSELF
-            and not self._has_items(case)
-            and not case.route.ends_with_item
-        )
-        return hooked("caller", "whose it is depends on who calls, and no property says how") if last_alone else None
+        names = _statics(case.route)
+        is_last = bool(names) and names[-1] in vocabulary.MYSELF and not case.route.ends_with_item
+        if {"me", "self", "myself"}.isdisjoint(names) and not (is_last and not self._has_items(case)):
+            return None
+        return hooked("caller", "whose it is depends on who calls, and no property says how")
 
     def _authentication(self, case: Case) -> Outcome | None:
         """Rule 18: on the last segment only, and a stored collection of that name wins."""
@@ -170,8 +164,7 @@ class Planner(Reads, Writes):
     def _report(self, case: Case) -> Outcome | None:
         if case.operation.method != "GET":
             return None
-        statics = [fold(one) for one in case.route.collection if one != "{}"]
-        if any(one in vocabulary.REPORTS for one in statics) and not self._has_items(case):
+        if not vocabulary.REPORTS.isdisjoint(_statics(case.route)) and not self._has_items(case):
             return hooked("report", "it answers what is computed, and the document does not say how")
         if case.answer.kind is Kind.OTHER:
             return hooked("report", "it answers a value that is computed, not a stored thing")
@@ -207,20 +200,12 @@ class Planner(Reads, Writes):
         if case.operation.method != "GET":
             return None
         collection = case.route.collection
-        statics = [one for one in collection if one != "{}"]
-        if any(fold(one) in vocabulary.VIEW_WORDS for one in statics[1:]):
+        if not vocabulary.VIEW_WORDS.isdisjoint(_statics(case.route)[1:]):
             return hooked("view", f"`{collection[-1]}` is a selection that only prose defines")
         beside = self._groups.get(collection[:-1])
-        group = self._groups.get(collection)
-        if (
-            len(collection) < 2
-            or collection[-2] == "{}"
-            or beside is None
-            or not beside.at_item
-            or case.route.ends_with_item
-        ):
+        if beside is None or not beside.at_item or len(collection) < 2 or collection[-2] == "{}":
             return None
-        if group is not None and (group.at_item or "POST" in group.at_collection):
+        if case.route.ends_with_item or self._has_items(case):
             return None
         named = self._named_query(case, beside)
         return named or hooked("view", f"`{collection[-1]}` is a named view: the document declares no query for it")
@@ -365,3 +350,8 @@ class Planner(Reads, Writes):
         if case.operation.method == "GET":
             return "what it answers is no stored thing that another operation creates or lists"
         return f"`{case.route.noun or '/'}` is no collection of things that the document describes"
+
+
+def _statics(route: Route) -> list[str]:
+    """The names in a path, folded, without its parameters."""
+    return [fold(one) for one in route.collection if one != "{}"]
