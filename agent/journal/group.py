@@ -69,7 +69,7 @@ class GroupCommit:
         self._ringing: set[asyncio.AbstractEventLoop] = set()  # those that are about to wake the thread
         self._is_rung = False
         self._is_closing = False
-        self.transactions = 0
+        self.commits = 0  # that wrote something, and waited for the disk
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -135,11 +135,12 @@ class GroupCommit:
 
     def _commit(self, units: Sequence[_Unit[Any]]) -> None:
         transaction = Transaction(self._connection)
+        changes = self._connection.total_changes
         self._connection.execute(self._begin)
         for _, neighbours in groupby(units, key=lambda unit: unit.run):
             self._perform(list(neighbours), transaction)
         self._connection.execute("COMMIT")
-        self.transactions += 1
+        self.commits += self._connection.total_changes > changes
         if transaction.changed:
             self._committed()
 
