@@ -11,7 +11,7 @@ from typing import Any
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi import lower
 from agent.compiler.targets.python_fastapi import project as parts
-from agent.compiler.targets.python_fastapi.suite.lower import lower_suite, parameter_types
+from agent.compiler.targets.python_fastapi.suite.lower import STATIC_MODULES, lower_suite, parameter_types
 from agent.compiler.weave import pretty_json, render
 from agent.fileset import File, FileSet
 
@@ -40,7 +40,8 @@ SEEDED = frozenset({"app/hooks.py"})
 EXECUTABLE: frozenset[str] = frozenset()
 # Woven for each document under names that the document decides.
 VARYING = re.compile(
-    r"(app/routers/.+\.py|tests/test_(?!(library|service)\.py).+\.py|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z"
+    rf"(app/routers/.+\.py|tests/test_(?!({'|'.join(sorted(STATIC_MODULES))})\.py).+\.py"
+    r"|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z"
 )
 LITTER = re.compile(
     r"(^|/)(__pycache__|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.venv|\.hypothesis|\.schemathesis)(/|$)|\.pyc\Z|(^|/)\.coverage"

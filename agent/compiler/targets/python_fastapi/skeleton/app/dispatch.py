@@ -20,30 +20,55 @@ from app.routing import answer, encoded_path
 _PARAMETER = re.compile(r"\{([^{}]+)\}")
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A segment with parameters, `{id}.json`: the texts before, between and behind them."""
+
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, segment: str) -> "Template":
+        return cls(tuple(_PARAMETER.sub("\0", segment).split("\0")))
+
+    def values(self, segment: str) -> tuple[str, ...] | None:
+        """Texts of the parameters, each as long as can be from the left; None if the segment does not fit.
+
+        Not a regular expression: with several parameters a hostile segment could make one try for minutes.
+        """
+        first, *between, last = self.texts
+        begin, end = len(first), len(segment) - len(last)
+        if not (segment.startswith(first) and segment.endswith(last)):
+            return None
+        found: list[str] = []
+        for text in reversed(between):
+            at = segment.rfind(text, begin + 1, end - 1)
+            if at < 0:
+                return None
+            found.append(segment[at + len(text) : end])
+            end = at
+        if end <= begin:
+            return None
+        return segment[begin:end], *reversed(found)
+
+
 @dataclass(slots=True)
 class Node:
     """The rest of some paths: what ends here, and what goes on below."""
 
-    operations: dict[str, ASGIApp] = field(default_factory=dict)
+    operations: dict[str, tuple[ASGIApp, tuple[str, ...]]] = field(default_factory=dict)  # with names of parameters
     concrete: dict[str, "Node"] = field(default_factory=dict)
-    templated: list[tuple[re.Pattern[str], tuple[str, ...], "Node"]] = field(default_factory=list)
+    templated: dict[Template, "Node"] = field(default_factory=dict)
 
     def below(self, segment: str) -> "Node":
         """The node behind a segment of the document's; made if it is not there."""
-        names = tuple(_PARAMETER.findall(segment))
-        if not names:
+        if not _PARAMETER.search(segment):
             return self.concrete.setdefault(segment, Node())
-        texts = [re.escape(text) for text in _PARAMETER.sub("\0", segment).split("\0")]
-        pattern = re.compile("(.+)".join(texts), re.DOTALL)
-        for known, known_names, node in self.templated:
-            if (known, known_names) == (pattern, names):
-                return node
-        made = Node()
-        self.templated.append((pattern, names, made))
-        self.templated.sort(key=lambda item: -len(item[0].pattern))  # `{id}.json` before `{id}`
-        return made
+        node = self.templated.setdefault(Template.of(segment), Node())
+        # `{id}.json` before `{id}`: who says more comes first.
+        self.templated = dict(sorted(self.templated.items(), key=lambda item: -sum(map(len, item[0].texts))))
+        return node
 
-    def find(self, segments: Sequence[str], values: Mapping[str, str]) -> Iterator[tuple["Node", Mapping[str, str]]]:
+    def find(self, segments: Sequence[str], values: tuple[str, ...]) -> Iterator[tuple["Node", tuple[str, ...]]]:
         """Nodes with operations that a path may mean, the most concrete first, and the values of its parameters."""
         if not segments:
             if self.operations:
@@ -52,9 +77,9 @@ class Node:
         first, *rest = segments
         if (node := self.concrete.get(first)) is not None:
             yield from node.find(rest, values)
-        for pattern, names, node in self.templated:
-            if match := pattern.fullmatch(first):
-                yield from node.find(rest, {**values, **dict(zip(names, match.groups(), strict=True))})
+        for template, node in self.templated.items():
+            if (found := template.values(first)) is not None:
+                yield from node.find(rest, (*values, *found))
 
 
 class Dispatch:
@@ -68,7 +93,7 @@ class Dispatch:
         node = self._root
         for segment in path.split("/"):
             node = node.below(segment)
-        node.operations[method] = operation
+        node.operations[method] = operation, tuple(_PARAMETER.findall(path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self._operation(scope)
@@ -77,13 +102,14 @@ class Dispatch:
     def _operation(self, scope: Scope) -> ASGIApp:
         try:
             segments = segments_of(scope)
-        except UnicodeDecodeError:
+        except UnicodeError:
             return refusal(scope, Problem(Kind.INVALID, "The path is not valid UTF-8."))
-        node, values = next(self._root.find(segments, {}), (None, {}))
+        node, values = next(self._root.find(segments, ()), (None, ()))
         if node is None:
             return refusal(scope, Problem(Kind.NOT_FOUND, "There is nothing at this path."))
-        if (operation := node.operations.get(scope["method"])) is not None:
-            scope["path_texts"] = values
+        if (found := node.operations.get(scope["method"])) is not None:
+            operation, names = found
+            scope["path_texts"] = dict(zip(names, values, strict=True))
             return operation
         allowed = ", ".join(method for method in METHODS if method in node.operations or method == "OPTIONS")
         if scope["method"] == "OPTIONS":
@@ -93,11 +119,11 @@ class Dispatch:
 
 
 def segments_of(scope: Mapping[str, Any]) -> list[str]:
-    """The decoded segments of a path. Raises UnicodeDecodeError."""
+    """The decoded segments of a path. Raises UnicodeError: they are no UTF-8."""
     path = encoded_path(scope)
     if "%" not in path and path.isascii():
         return path.split("/")
-    path.encode("ascii")
+    path.encode("ascii")  # or raises
     return [unquote(segment, errors="strict") for segment in path.split("/")]
 
 
