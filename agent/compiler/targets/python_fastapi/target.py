@@ -43,6 +43,10 @@ VARYING = re.compile(
     rf"(app/routers/.+\.py|tests/test_(?!({'|'.join(sorted(STATIC_MODULES))})\.py).+\.py"
     r"|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z"
 )
+TEST = re.compile(
+    r"tests/test_(.+)\.py\Z"
+)  # some are woven, and say so in their first line; some are the same everywhere
+GENERATED = b"Generated from the document by Backwright."
 LITTER = re.compile(
     r"(^|/)(__pycache__|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.venv|\.hypothesis|\.schemathesis)(/|$)|\.pyc\Z|(^|/)\.coverage"
 )
@@ -71,7 +75,8 @@ def weave(api: ir.Api, service: str, format: Formatter) -> Woven:  # noqa: A002 
 def render_all(api: ir.Api, lowered: parts.Lowered) -> dict[str, str]:
     """Every woven text, before the formatter."""
     project = lowered.project
-    suite = lower_suite(api, project, lowered.operations)
+    taken = (match[1] for path in static_files() if (match := TEST.match(path)))
+    suite = lower_suite(api, project, lowered.operations, taken)
     values = {**values_for(api, lowered), "suite": suite}
     found = {path: render(PACKAGE, template, values) for path, template in WOVEN.items()}
     for router in project.routers:
@@ -164,6 +169,7 @@ def static_files() -> Mapping[str, File]:
         path: File(content, executable=path in EXECUTABLE)
         for path, content in _walk(root, "")
         if path not in WOVEN and not VARYING.match(path) and not LITTER.search(path)
+        if not (TEST.match(path) and GENERATED in content.partition(b"\n")[0])
     }
 
 

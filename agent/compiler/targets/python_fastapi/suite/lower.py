@@ -1,6 +1,6 @@
 """From the meaning of a document to the tests of its service: every name, value and call is decided here, once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi.names import Names
@@ -19,10 +19,10 @@ STATIC_MODULES = frozenset(
 _TYPES = {"method": "str", "path": "str", "name": "str", "missing": "str", "status": "int"}
 
 
-def lower_suite(api: ir.Api, project: Project, operations: Sequence[ir.Operation]) -> Suite:
-    """Factories and modules, in the order of the document."""
+def lower_suite(api: ir.Api, project: Project, operations: Sequence[ir.Operation], taken: Iterable[str] = ()) -> Suite:
+    """Factories and modules, in the order of the document. `taken`: modules of the skeleton, whose names are no one's."""
     makers = Makers(api, project, [one for one in operations if one.plan], Values(api))
-    names, modules = Names(words=STATIC_MODULES), []
+    names, modules = Names(taken), []
     for resource in api.resources:
         own = [one for one in makers.operations if one.plan and one.plan.resource == resource.name]
         if own:

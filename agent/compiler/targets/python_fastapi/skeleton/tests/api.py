@@ -17,6 +17,7 @@ from app.crud.rows import insert_row
 from app.database import Database
 from app.main import ROOT, load_service
 from app.model import Resource, Shape
+from app.tables import metadata
 from app.values import encode, to_column
 from tests.harness import Client, at, decode
 
@@ -37,6 +38,15 @@ class Api:
 
     def __init__(self, client: Client, database: Database) -> None:
         self._client, self._database = client, database
+        self._is_empty = False
+
+    async def empty(self) -> None:
+        """Delete all rows, unless nothing can have made one since the last time."""
+        tables = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        if tables and not self._is_empty:
+            async with self._database.connect() as connection:
+                await connection.driver.execute(f"TRUNCATE {tables}")
+        self._is_empty = True
 
     async def send(self, method: str, path: str, *keys: Json, **more: Any) -> httpx.Response:
         """One request. `path` as in the document; `keys` fill its parameters in order, else their samples do."""
@@ -63,7 +73,7 @@ class Api:
         sent = {**carried["headers"], **(headers or {})}
         if body is not None or content is not None:
             sent["content-type"] = (operation["sample"] or {}).get("media_type", "application/json")
-        return await self._client.send(
+        answered = await self._client.send(
             operation["method"],
             at(operation["path"], **{name: text(value) for name, value in values.items()}),
             root=True,
@@ -71,6 +81,8 @@ class Api:
             params={name: texts(value) for name, value in {**carried["params"], **(query or {})}.items()},
             content=content if body is None else json.dumps(body).encode(),
         )
+        self._is_empty = self._is_empty and (operation["method"] == "GET" or not answered.is_success)
+        return answered
 
     async def call(self, method: str, path: str, *keys: Json, expect: int, **more: Any) -> Json:
         """One request that must be answered with a status; the body of the answer, None if there is none."""
@@ -103,6 +115,7 @@ class Api:
         draft = draft_of(shape, entity)
         if key in entity:
             draft.values[resource.key.column.name] = to_column(resource.key.type, entity[key])
+        self._is_empty = False
         async with self._database.begin() as connection:
             row = await insert_row(connection, resource, draft)
             return decode(encode((await store.show(connection, shape, [row]))[0]))

@@ -25,7 +25,6 @@ from app.database import Database, async_url
 from app.dev import credentials
 from app.main import ROOT, Service, create_app, load_service
 from app.settings import Settings
-from app.tables import metadata
 from tests import sample
 from tests.api import Api
 from tests.harness import Client, decode
@@ -140,12 +139,9 @@ def service(client: Client, database: Database) -> Api:
 
 
 @pytest.fixture
-async def api(service: Api, database: Database) -> Api:
+async def api(service: Api) -> Api:
     """This service without a single row."""
-    tables = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
-    if tables:
-        async with database.connect() as connection:
-            await connection.driver.execute(f"TRUNCATE {tables}")
+    await service.empty()
     return service
 
 
