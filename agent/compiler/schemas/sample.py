@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from agent.compiler.diagnostics import child
 from agent.compiler.patterns import compile_pattern, parser, sre
@@ -49,15 +50,16 @@ class Sampler:
         self._schemas = schemas
         self._validator = validator
         self._left = 0
-        self._made: dict[str, Json] = {}
+        self._found: dict[str, Json] = {}
+        self._made: dict[tuple[str, str], Json] = {}  # without what carries a flag
 
     def request(self, pointer: str, examples: Iterable[Json] = ()) -> Json:
         """A valid value for a request (without what is read-only); None if none could be made."""
-        return self._strip(self._whole(pointer, examples), pointer, "readOnly", 0)
+        return self._sent(pointer, examples, "readOnly")
 
     def response(self, pointer: str, examples: Iterable[Json] = ()) -> Json:
         """A valid value for a response (without what is write-only); None if none could be made."""
-        return self._strip(self._whole(pointer, examples), pointer, "writeOnly", 0)
+        return self._sent(pointer, examples, "writeOnly")
 
     def media_examples(self, pointer: str) -> list[Json]:
         """The examples of the media type or parameter that owns the schema at `pointer`."""
@@ -73,12 +75,25 @@ class Sampler:
                 found.append(example["value"])
         return found
 
-    def _whole(self, pointer: str, examples: Iterable[Json]) -> Json:
+    def _sent(self, pointer: str, examples: Iterable[Json], flag: str) -> Json:
         if examples:
-            return self._find(pointer, examples)
-        if pointer not in self._made:
-            self._made[pointer] = self._find(pointer, ())
-        return copy.deepcopy(self._made[pointer])
+            return self._strip(self._find(pointer, examples), pointer, flag, 0)
+        key = (self._plain(pointer), flag)
+        if key not in self._made:
+            self._made[key] = self._strip(self._whole(key[0]), pointer, flag, 0)
+        return copy.deepcopy(self._made[key])
+
+    def _whole(self, pointer: str) -> Json:
+        if pointer not in self._found:
+            self._found[pointer] = self._find(pointer, ())
+        return self._found[pointer]
+
+    def _plain(self, pointer: str) -> str:
+        """What nothing but `$ref` leads to: thousands of properties that name one schema have one sample."""
+        node = self._schemas.document.at(pointer)
+        if pointer.endswith("/schema") or not (isinstance(node, dict) and node.keys() == {"$ref"}):
+            return pointer  # whoever owns it may give examples of its own
+        return self._plain(unquote(node["$ref"][1:]))
 
     def _find(self, pointer: str, examples: Iterable[Json]) -> Json:
         made = self._try(pointer, every=True)
