@@ -65,6 +65,19 @@ def test_everything_hooked_has_a_hook_each(woven: dict[str, Compilation]) -> Non
     assert {operation["verdict"] for operation in compilation.manifest["operations"]} == {"hooked"}
 
 
+def test_service_has_tests_of_what_its_document_has_and_of_nothing_else(woven: dict[str, Compilation]) -> None:
+    """Open things are not tested for closed doors; actions that nobody wrote have no rows to test."""
+    things = woven["no-auth"].files["tests/test_things.py"].content.decode()
+    hooked = woven["everything-hooked"].files
+
+    for kind in ("created_thing_is_read_back", "thing_is_replaced", "deleted_thing_is_gone", "every_thing_is_listed"):
+        assert f"def test_{kind}(" in things, kind
+    for kind in ("strangers", "are_sorted", "are_paged", "are_filtered", "patch"):
+        assert kind not in things, kind
+    assert "def " not in hooked["tests/factories.py"].content.decode()
+    assert not any(b"What callers may count on" in file.content for file in hooked.values())
+
+
 def test_hostile_names_are_kept_as_data(woven: dict[str, Compilation]) -> None:
     """The contract still has them; identifiers and paths have not."""
     compilation = woven["hostile-names"]
