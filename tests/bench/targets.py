@@ -1,7 +1,7 @@
 """What each figure has to reach. Source: the project's performance facts (ceilings of a prototype on this kind of
-machine: T1 to T10, and the limits of physics for crashes), and the issue that asks for this benchmark.
+machine: T1 to T10, and the limits of physics for crashes).
 
-`must` is True where the issue names the figure; the threshold itself is always the lower of the facts' two (about half
+`must` is True where the figure has to be reached; the threshold itself is always the lower of the facts' two (about half
 the prototype: it had no retries, timers, deadlines, leases and metrics).
 """
 
@@ -66,7 +66,7 @@ TARGETS: dict[str, Target] = {
     "recovery.postgres.taken_over": at_most(12),
     "work_lost.sqlite": at_most(1),
     "work_lost.postgres": at_most(1),
-    # The issue: as fast as an empty one, within 20 %.
+    # As fast as an empty one, within 20 %.
     "million.sqlite.accept": at_least(0.8),
     "million.sqlite.life": at_least(0.8),
     "million.postgres.accept": at_least(0.8),

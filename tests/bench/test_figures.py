@@ -55,7 +55,7 @@ def test_direction_of_a_target_decides() -> None:
 
 
 def test_file_has_the_promised_fields_and_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
-    """`--only` adds to a file; the six fields are what the issue asks for."""
+    """`--only` adds to a file; the six fields are what others read."""
     path = tmp_path / "build" / "bench.json"
     save(path, [Figure("a", "ratio", 0.5, target=at_least(0.4)), Figure("b", "ms", 3.0)])
     save(path, [Figure("b", "ms", 4.0)])
