@@ -11,7 +11,7 @@ from typing import Any
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi import lower
 from agent.compiler.targets.python_fastapi import project as parts
-from agent.compiler.targets.python_fastapi.suite.lower import STATIC_MODULES, lower_suite, parameter_types
+from agent.compiler.targets.python_fastapi.suite.lower import lower_suite, parameter_types
 from agent.compiler.weave import pretty_json, render
 from agent.fileset import File, FileSet
 
@@ -39,13 +39,9 @@ WOVEN = {
 SEEDED = frozenset({"app/hooks.py"})
 EXECUTABLE: frozenset[str] = frozenset()
 # Woven for each document under names that the document decides.
-VARYING = re.compile(
-    rf"(app/routers/.+\.py|tests/test_(?!({'|'.join(sorted(STATIC_MODULES))})\.py).+\.py"
-    r"|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z"
-)
-TEST = re.compile(
-    r"tests/test_(.+)\.py\Z"
-)  # some are woven, and say so in their first line; some are the same everywhere
+VARYING = re.compile(r"(app/routers/.+\.py|openapi\.given\.(yaml|json)|openapi\.json|\.backwright/.+)\Z")
+# Of modules of tests some are woven too, and say so in their first line; the others are the same everywhere.
+TEST = re.compile(r"tests/test_(.+)\.py\Z")
 GENERATED = b"Generated from the document by Backwright."
 LITTER = re.compile(
     r"(^|/)(__pycache__|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.venv|\.hypothesis|\.schemathesis)(/|$)|\.pyc\Z|(^|/)\.coverage"

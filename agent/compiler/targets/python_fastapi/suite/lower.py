@@ -13,9 +13,6 @@ from agent.compiler.targets.python_fastapi.suite.rows import row_tests
 from agent.compiler.targets.python_fastapi.suite.subject import Subject, names_in
 from agent.compiler.targets.python_fastapi.suite.values import Values
 
-STATIC_MODULES = frozenset(
-    {"dispatch", "library", "limits", "service"}
-)  # of the skeleton; no document may take their names
 _TYPES = {"method": "str", "path": "str", "name": "str", "missing": "str", "status": "int"}
 
 
