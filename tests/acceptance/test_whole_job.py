@@ -3,20 +3,25 @@
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from agent.bus.embedded import EmbeddedBroker
+from agent.bus.kafka import KafkaBus
 from agent.fileset import FileSet
+from agent.settings import KafkaSettings
 from agent.testing.harness import request
 from agent.testing.process import AgentProcess
 from agent.testing.watcher import Watcher
+from tests.acceptance.kafka import Kafka
 
 pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,8 +95,53 @@ async def test_a_kill_in_every_phase_ends_in_one_delivery(servers: str, watcher:
     assert {e["subject_digest"] for e in delivered["evidence"] if e["verdict"] == "pass"} == {
         delivered["service"]["digest"]
     }
-    finished = [s["step"]["name"] for s in watcher.statuses(about) if s.get("step", {}).get("state") == "finished"]
+    finished = finished_steps(watcher, about)
     assert len(finished) == len(set(finished)), "a step with a checkpoint ran again"
+
+
+@pytest.mark.kafka
+async def test_a_replica_that_dies_in_the_middle_is_replaced(kafka: Kafka, postgres_dsn: str, scratch: Path) -> None:
+    """Three of them on Apache Kafka and PostgreSQL, no disk shared: another one goes on, and there is one delivery."""
+    given = {"bootstrap_servers": kafka.bootstrap_servers, "topic_prefix": f"job-{secrets.token_hex(4)}."}
+    bus = KafkaBus(KafkaSettings.model_validate(given))
+    async for _ in bus.ensure_topics():
+        pass
+    environment = {
+        **QUICK, "BACKWRIGHT_JOURNAL__URL": postgres_dsn, "BACKWRIGHT_KAFKA__TOPIC_PREFIX": given["topic_prefix"],
+        "BACKWRIGHT_KAFKA__FETCH_MAX_WAIT_MS": "100", "TMPDIR": str(scratch),
+    }  # fmt: skip
+    example = json.loads((ROOT / "contracts" / "examples" / "task.requested.json").read_bytes())["value"]
+    async with AsyncExitStack() as stack:
+        watcher = await stack.enter_async_context(Watcher(bus))
+        agents = [
+            AgentProcess(scratch / f"agent-{number}", kafka.bootstrap_servers, argv=(*BACKWRIGHT, "run"), environment=environment)
+            for number in range(3)
+        ]  # fmt: skip
+        for agent in agents:
+            await stack.enter_async_context(agent)
+        await asyncio.gather(*(agent.wait_ready() for agent in agents))
+        about = await watcher.send(request("orders", specification=example["specification"]), times=2)
+        await watcher.until(lambda: "gate.install" in finished_steps(watcher, about), limit_s=120)
+        [worker] = [agent for agent in agents if (await agent.health("ready"))[1]["running"]]
+
+        await worker.kill()
+
+        assert await watcher.ended(about, limit_s=180) == "completed", watcher.statuses(about)[-1]
+        assert [await agent.kill(signal.SIGTERM) for agent in agents if agent is not worker] == [0, 0]
+    assert not await none_left(scratch)
+    assert watcher.sequences(about) == list(range(1, len(watcher.sequences(about)) + 1))
+    [delivered] = [json.loads(message.data) for message in watcher.deliveries(about)]
+    [heir] = [agent for agent in agents if (agent.workspace / delivered["service"]["path"]).exists()]
+    assert heir is not worker
+    assert FileSet.read(heir.workspace / delivered["service"]["path"]).digest == delivered["service"]["digest"]
+    steps = finished_steps(watcher, about)
+    assert len(steps) == len(set(steps)), "a step with a checkpoint ran again"
+
+
+def finished_steps(watcher: Watcher, about: str) -> list[str]:
+    """Names, in the order of their statuses."""
+    steps = [status.get("step", {}) for status in watcher.statuses(about)]
+    return [step["name"] for step in steps if step.get("state") == "finished"]
 
 
 async def _demo(scratch: Path, *arguments: str) -> asyncio.subprocess.Process:
