@@ -207,7 +207,7 @@ def gates_table(gates: list[Evidence] | tuple[Evidence, ...]) -> Table:
 
 
 def _figure(value: object, unit: str | None) -> str:
-    if value is None:
+    if value is None or isinstance(value, bool):  # the mark of the verdict says as much
         return "-"
-    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else plain(str(value))
-    return f"{text} {plain(unit)}" if unit and not isinstance(value, bool | str) else text
+    text = f"{value:g}" if isinstance(value, int | float) else plain(str(value))
+    return f"{text} {plain(unit)}" if unit and not isinstance(value, str) else text
