@@ -255,7 +255,7 @@ class LocalKafka:
         self._command = Command((*base, "kafka.Kafka", f"{folder}/server.properties"), cwd=folder, limits=LIMITS)
         scram = [f"SCRAM-SHA-{bits}=[name={USER},password={password}]" for bits in (256, 512)]
         await self._run(
-            *base, "kafka.tools.StorageTool", "format", "--standalone", "-t", _cluster_id(),
+            *base, "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={_cluster_id()}",  # an id may begin with a dash
             "-c", f"{folder}/server.properties",
             *(part for line in scram if self._with_security for part in ("--add-scram", line)),
         )  # fmt: skip
