@@ -49,15 +49,19 @@ def _gates(evidence: Sequence[Evidence]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for one in evidence:
         measured, threshold = _figure(one.value, one.unit), _figure(one.threshold, one.unit)
-        seen = quoted(one.summary, 300).replace("|", r"\|")  # a table splits its cells inside of code spans, too
-        yield f"| {one.gate} | {MARKS[one.verdict]} | {measured} | {threshold} | {seen} |"
+        yield f"| {one.gate} | {MARKS[one.verdict]} | {measured} | {threshold} | {_cell(one.summary)} |"
 
 
 def _figure(value: float | str | bool | None, unit: str | None) -> str:
     if value is None or isinstance(value, bool):
         return ""
     shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return quoted(f"{shown} {unit or ''}").replace("|", r"\|")
+    return _cell(f"{shown} {unit or ''}")
+
+
+def _cell(text: str) -> str:
+    """A table splits its cells inside of code spans, too."""
+    return quoted(text, 300).replace("|", r"\|")
 
 
 def _readiness(items: Sequence[ReadinessItem]) -> Iterator[str]:
