@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import pytest
 from agent.sandbox import guardian
 from agent.sandbox.accounts import Account, choose, stand_in, temporary_folder
 from agent.settings import SandboxSettings
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -185,8 +185,6 @@ class _Guarded:
 
 
 def _wait_until_ready(dsn: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-
     async def answers() -> bool:
         try:
             connection = await asyncpg.connect(dsn, timeout=5)
@@ -195,9 +193,7 @@ def _wait_until_ready(dsn: str, log: Path) -> None:
         await connection.close()
         return True
 
-    while not _blocking(answers()):
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)  # between two looks at a condition
+    eventually(lambda: _blocking(answers()), lambda: f"a server that answers ({log.read_text()})", limit_s=60)
 
 
 def _blocking(work: Coroutine[Any, Any, T]) -> T:

@@ -34,6 +34,7 @@ from contracts.envelope import TASK_CANCEL, TASK_REQUESTED, Envelope
 from contracts.samples import DOCUMENT
 from contracts.tasks import Specification, TaskRequested
 from tests.dashboard import ALERTS, ROOT, queries
+from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
 
@@ -69,11 +70,13 @@ class Prometheus:
 
     async def until(self, expr: str, *, alive: Alive) -> None:
         """Return once `expr` has a value; fails with what `alive` says when the agent has died or time is up."""
-        async with asyncio.timeout(LIMIT_S):
-            while not await asyncio.to_thread(self.values, expr):
-                if trouble := alive():
-                    pytest.fail(f"waiting for {expr}: {trouble}")
-                await asyncio.sleep(0.5)
+
+        async def has_value() -> bool:
+            if trouble := alive():
+                pytest.fail(f"waiting for {expr}: {trouble}")
+            return bool(await asyncio.to_thread(self.values, expr))
+
+        await until(has_value, f"a value of {expr}", limit_s=LIMIT_S, every_s=0.5)
 
 
 async def test_every_query_returns_data_while_the_agent_works(tmp_path: Path) -> None:
@@ -160,11 +163,13 @@ async def _prometheus(program: str, target: int, folder: Path) -> AsyncIterator[
     file.write_text(yaml.safe_dump(configuration))
     argv = [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
     async with _process(argv, folder / "prometheus.log", None) as alive:
-        async with asyncio.timeout(30):
-            while not await asyncio.to_thread(_is_ready, port):
-                if trouble := alive():
-                    pytest.fail(trouble)
-                await asyncio.sleep(0.1)
+
+        async def is_ready() -> bool:
+            if trouble := alive():
+                pytest.fail(trouble)
+            return await asyncio.to_thread(_is_ready, port)
+
+        await until(is_ready, "Prometheus", limit_s=30, every_s=0.1)
         yield Prometheus(port)
 
 

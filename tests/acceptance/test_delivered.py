@@ -31,6 +31,7 @@ from agent.sandbox.port import Leash
 from agent.services.embedded import EmbeddedPostgres
 from agent.settings import GateSettings, PostgresSettings, SandboxSettings
 from tests.golden.weaving import CANONICAL, compiled
+from tests.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.asyncio(loop_scope="module")]
 Server = TypeVar("Server", bound=ThreadingHTTPServer)
@@ -279,13 +280,13 @@ async def test_too_many_clients_are_turned_away(running: Running) -> None:
 # --- Issuer and collector -------------------------------------------------------------------------------------------
 
 
-async def status_becomes(running: Running, token: str, wanted: int) -> bool:
-    """Ask until a token gets this status; False after 15 s (an unknown key asks the issuer again after 10)."""
-    for _ in range(150):
-        if await running.members(token) == wanted:
-            return True
-        await asyncio.sleep(0.1)  # between two looks at a condition
-    return False
+async def until_answered(running: Running, token: str, wanted: int) -> None:
+    """Ask until a token gets this status (an unknown key asks the issuer again after 10 s)."""
+
+    async def gets_it() -> bool:
+        return await running.members(token) == wanted
+
+    await until(gets_it, f"status {wanted}", limit_s=15, every_s=0.1)
 
 
 async def test_keys_of_an_issuer_come_rotate_and_survive_its_outage(running: Running) -> None:
@@ -294,10 +295,10 @@ async def test_keys_of_an_issuer_come_rotate_and_survive_its_outage(running: Run
     keys = [part["jwk"] for part in running.signed]
     assert await running.members(first) == 503
     running.issuer.keys = keys[:1]
-    assert await status_becomes(running, first, 200)
+    await until_answered(running, first, 200)
 
     running.issuer.keys = keys[1:2]
-    assert await status_becomes(running, second, 200)
+    await until_answered(running, second, 200)
     asked = running.issuer.asked
     assert [await running.members(stranger) for _ in range(20)] == [401] * 20
     assert running.issuer.asked <= asked + 1
@@ -310,11 +311,13 @@ async def test_spans_reach_a_collector(running: Running) -> None:
     """One for each request, in the caller's trace, named by the document's path and not by the request's."""
     await running.http.get(f"{API}/categories", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
 
-    for _ in range(100):
-        if traced := [span for span in running.collector.spans() if span.trace_id.hex() == TRACE]:
-            break
-        await asyncio.sleep(0.1)  # the exporter sends every five seconds
-    assert [span.name for span in traced] == ["GET /categories"]
-    assert {a.key: a.value.int_value for a in traced[0].attributes}["http.response.status_code"] == 200
+    def traced() -> list[Span]:
+        return [span for span in running.collector.spans() if span.trace_id.hex() == TRACE]
+
+    await until(
+        traced, "a span in the caller's trace", limit_s=10, every_s=0.1
+    )  # the exporter sends every five seconds
+    assert [span.name for span in traced()] == ["GET /categories"]
+    assert {a.key: a.value.int_value for a in traced()[0].attributes}["http.response.status_code"] == 200
     resource = running.collector.received[0].resource_spans[0].resource
     assert {a.key: a.value.string_value for a in resource.attributes}["service.name"] == "tool-library"

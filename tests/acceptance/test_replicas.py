@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import signal
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.acceptance.kafka import Kafka
 from tests.chaos.checkers import check
 from tests.chaos.history import TERMINAL, History, read_effects, read_postgres, read_topics
 from tests.chaos.stack import MAX_CRASHES, SPEEDS, prepare
+from tests.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.kafka]
 STEP_S = 0.1
@@ -63,17 +63,16 @@ class Replicas:
     async def until(self, holds: Callable[[Counter[str]], bool]) -> None:
         """Wait until the tasks by state (and `unsent` events) are so."""
         connection = await asyncpg.connect(self._dsn, server_settings={"search_path": "backwright_journal"})
-        ends = time.monotonic() + LIMIT_S
+        found = Counter[str]()
+
+        async def are_so() -> bool:
+            found.clear()
+            found.update(dict(map(tuple, await connection.fetch("SELECT state, count(*) FROM task GROUP BY state"))))
+            found["unsent"] = await connection.fetchval("SELECT count(*) FROM outbox")
+            return holds(found)
+
         try:
-            while True:
-                found = Counter(
-                    dict(map(tuple, await connection.fetch("SELECT state, count(*) FROM task GROUP BY state")))
-                )
-                found["unsent"] = await connection.fetchval("SELECT count(*) FROM outbox")
-                if holds(found):
-                    return
-                assert time.monotonic() < ends, found
-                await asyncio.sleep(0.1)
+            await until(are_so, lambda: f"what is waited for ({dict(found)})", limit_s=LIMIT_S, every_s=0.1)
         finally:
             await connection.close()
 

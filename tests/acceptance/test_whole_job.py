@@ -22,6 +22,7 @@ from agent.testing.harness import request
 from agent.testing.process import AgentProcess
 from agent.testing.watcher import Watcher
 from tests.acceptance.kafka import Kafka
+from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,13 +64,9 @@ def left_behind(scratch: Path) -> list[str]:
     return found
 
 
-async def none_left(scratch: Path, *, looks: int = 200) -> list[str]:
-    """Look until nothing is left, ten times a second; what is left after the last look."""
-    for _ in range(looks):
-        if not left_behind(scratch):
-            break
-        await asyncio.sleep(0.1)
-    return left_behind(scratch)
+async def until_none_left(scratch: Path) -> None:
+    """Until no process of a run is left; AssertionError with those that are after 20 s."""
+    await until(lambda: not left_behind(scratch), lambda: f"the end of {left_behind(scratch)}", limit_s=20, every_s=0.1)
 
 
 async def test_a_kill_in_every_phase_ends_in_one_delivery(servers: str, watcher: Watcher, scratch: Path) -> None:
@@ -81,13 +78,13 @@ async def test_a_kill_in_every_phase_ends_in_one_delivery(servers: str, watcher:
     for step in ("plan", "compile", "gate.migrations", "repository", "deliver"):
         await agent.start(BACKWRIGHT_CRASH_POINT=f"worker.step_done/{step}")
         assert await agent.wait(120) == -signal.SIGKILL, agent.tail()
-        assert not await none_left(scratch)
+        await until_none_left(scratch)
         assert watcher.ending(about) is None
     await agent.start()
 
     assert await watcher.ended(about, limit_s=120) == "completed", agent.tail()
     await agent.kill(signal.SIGTERM)
-    assert not await none_left(scratch)
+    await until_none_left(scratch)
     assert watcher.sequences(about) == list(range(1, len(watcher.sequences(about)) + 1))
     [delivered] = [json.loads(message.data) for message in watcher.deliveries(about)]
     folder = scratch / delivered["service"]["path"]
@@ -128,7 +125,7 @@ async def test_a_replica_that_dies_in_the_middle_is_replaced(kafka: Kafka, postg
 
         assert await watcher.ended(about, limit_s=180) == "completed", watcher.statuses(about)[-1]
         assert [await agent.kill(signal.SIGTERM) for agent in agents if agent is not worker] == [0, 0]
-    assert not await none_left(scratch)
+    await until_none_left(scratch)
     assert watcher.sequences(about) == list(range(1, len(watcher.sequences(about)) + 1))
     [delivered] = [json.loads(message.data) for message in watcher.deliveries(about)]
     [heir] = [agent for agent in agents if (agent.workspace / delivered["service"]["path"]).exists()]
@@ -162,7 +159,7 @@ async def test_the_demo_refuses_what_is_no_openapi_with_place_and_remedy(scratch
     assert demo.returncode == 2, err.decode()
     assert "Swagger 2.0" in out.decode()
     assert "remedy" in out.decode()
-    assert not await none_left(scratch)
+    await until_none_left(scratch)
 
 
 async def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(scratch: Path) -> None:
@@ -179,7 +176,7 @@ async def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(scratch: Path) -
     await asyncio.wait_for(demo.communicate(), 60)
 
     assert demo.returncode == 130
-    assert not await none_left(scratch)
+    await until_none_left(scratch)
 
 
 async def test_a_missing_document_is_named(scratch: Path) -> None:

@@ -48,6 +48,7 @@ from tests.conformance.journals import (
     reprioritise,
     status,
 )
+from tests.waiting import settle
 
 
 @pytest.fixture
@@ -1177,7 +1178,8 @@ async def test_change_wakes_who_waits(journal: Journal) -> None:
     """A new task is claimed at once, not at the next poll."""
     assert await journal.claim("w1", limit=1, lease_s=LEASE_S) == []
     waiting = asyncio.create_task(journal.changed(timeout_s=60))
-    await asyncio.sleep(0)
+    await settle()
+    assert not waiting.done()
 
     await accepted(journal, new_task())
 

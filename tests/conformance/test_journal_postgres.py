@@ -33,6 +33,7 @@ from tests.conformance.journals import (
     status,
 )
 from tests.postgres import PostgresServer
+from tests.waiting import settle, until
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +159,7 @@ async def until_blocked(store: PostgresStore) -> None:
     """Until somebody waits for a lock in this database."""
     watcher = await store.connect()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
-        while True:
-            if await watcher.fetchval(waiting):
-                break
-            await asyncio.sleep(0.01)
+    await until(lambda: watcher.fetchval(waiting), "a wait for a lock", limit_s=10)
     await watcher.close()
 
 
@@ -507,7 +504,7 @@ async def test_acknowledged_writes_survive_a_killed_server(
     assert await patiently(store.journal.checkpoints, task.task_id) != {}
     await patiently(store.journal.finish, claim, Finish(Ending.COMPLETED, [status(task, "completed")]))
     assert numbers(await relay(store.journal), task) == [(1, "queued"), (2, "developing"), (3, "completed")]
-    assert await hears(store)
+    await assert_hears(store)
 
 
 async def patiently(call: Any, *values: Any) -> Any:
@@ -517,25 +514,29 @@ async def patiently(call: Any, *values: Any) -> Any:
     return await call(*values)
 
 
-async def hears(store: PostgresStore) -> bool:
-    """Whether this replica's sleepers are woken by another replica again."""
+async def assert_hears(store: PostgresStore) -> None:
+    """This replica's sleepers are woken by what another one stores: notified, long before they would look by themselves."""
     other = await store.replica()
     assert isinstance(store.journal, PostgresJournal)
-    for nr in range(20):
-        await store.journal.claim("w", limit=0, lease_s=1)
-        waiting = asyncio.create_task(store.journal.changed(timeout_s=30))
-        await asyncio.sleep(0.3)  # a sleeper cannot be seen from outside; one that is not asleep yet is tried again
-        await accepted(other, new_task(f"wake{nr}"))
-        done, _ = await asyncio.wait([waiting], timeout=2)
-        if done and store.journal._is_listening:
-            return True
-        waiting.cancel()
-    return False
+    watcher = await store.connect()
+    listening = "SELECT count(*) >= 2 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    await until(lambda: watcher.fetchval(listening), "two replicas that listen", limit_s=20)
+    await watcher.close()
+    await store.journal.claim("w", limit=0, lease_s=1)
+    waiting = asyncio.create_task(store.journal.changed(timeout_s=30))
+    await settle()
+    assert store.journal._is_listening
+    assert not waiting.done()
+
+    await accepted(other, new_task("wake"))
+
+    await asyncio.wait_for(waiting, 5)
+    assert store.journal._is_listening, "it was not notified: it lost its connection"
 
 
 async def test_change_on_one_replica_wakes_another(store: PostgresStore) -> None:
     """NOTIFY, not the next poll."""
-    assert await hears(store)
+    await assert_hears(store)
 
 
 async def test_statement_that_hangs_is_cut(store: PostgresStore, dsn: str) -> None:

@@ -40,6 +40,7 @@ from agent.settings import JournalSettings
 from agent.testing.clock import ManualClock
 from contracts import topics
 from contracts.codec import decode, task_id
+from tests.waiting import settle
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 TASK = task_id("/tests", "one")
@@ -158,8 +159,7 @@ async def test_commands_leave_at_the_given_rate() -> None:
     running = asyncio.create_task(publish(producer, records, rate=2.0, clock=clock, told=told.append))
     counts = []
     for _ in range(5):
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await settle()
         counts.append(len(bus.records(topics.CONTROL.name)))
         clock.advance(0.5)
     await running

@@ -109,9 +109,10 @@ async def test_an_exclusive_gate_runs_alone_and_others_share_the_cores() -> None
 async def test_trouble_with_the_machine_cancels_the_others_and_is_raised() -> None:
     """EnvironmentUnfit is nobody's evidence."""
     bench = Bench()
-    cancelled = asyncio.Event()
+    begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def hangs(subject: Subject, tools: Tools) -> Evidence:
+        begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -120,7 +121,7 @@ async def test_trouble_with_the_machine_cancels_the_others_and_is_raised() -> No
         raise AssertionError
 
     async def breaks(subject: Subject, tools: Tools) -> Evidence:
-        await asyncio.sleep(0)
+        await begun.wait()
         raise OSError("disk full")
 
     gates = [Gate("hangs", "", 0, hangs), Gate("breaks", "", 0, breaks)]

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable
 
 from agent.journal.wakeups import Wakeups
+from tests.waiting import settle
 
 
 async def wakes(waiting: "asyncio.Future[None]") -> bool:
@@ -98,7 +99,8 @@ async def test_change_from_another_thread_wakes() -> None:
     wakeups = Wakeups()
     wakeups.note()
     waiting = asyncio.create_task(wakeups.wait(60))
-    await asyncio.sleep(0)
+    await settle()
+    assert not waiting.done()
 
     threading.Thread(target=wakeups.bump).start()
 

@@ -15,6 +15,7 @@ from agent.runtime.lease import Lease
 from agent.runtime.ledger import AttemptLedger
 from agent.testing.clock import ManualClock
 from tests.bench.requests import new_task
+from tests.waiting import settle
 
 
 class Counted(MemoryJournal):
@@ -72,8 +73,7 @@ async def test_events_alone_do_not_wait_for_a_write_that_may_be_far_away(tmp_pat
     ledger = await claimed(journal, tmp_path)
 
     await ledger.record(None, [said("begun")])
-    await asyncio.sleep(0)  # the step waits for something
-    await asyncio.sleep(0)
+    await settle()  # the step waits for something
 
     assert journal.writes == [["begun"]]
 
@@ -84,10 +84,10 @@ async def test_a_write_never_overtakes_what_was_said_before(tmp_path: Path) -> N
     ledger = await claimed(journal, tmp_path)
     journal.gate.clear()
     await ledger.record(None, [said("one")])
-    await asyncio.sleep(0)
+    await settle()
     await ledger.record(None, [said("two")])
     end = asyncio.create_task(ledger.finish(END))
-    await asyncio.sleep(0)
+    await settle()
 
     journal.gate.set()
     await end
@@ -101,12 +101,12 @@ async def test_a_stop_does_not_let_the_end_overtake(tmp_path: Path) -> None:
     ledger = await claimed(journal, tmp_path)
     journal.gate.clear()
     await ledger.record(None, [said("one")])
-    await asyncio.sleep(0)
+    await settle()
     step = asyncio.create_task(ledger.record(POINT, [said("done")]))
-    await asyncio.sleep(0)
+    await settle()
     step.cancel()
     end = asyncio.create_task(ledger.finish(END))
-    await asyncio.sleep(0)
+    await settle()
 
     journal.gate.set()
     await end
@@ -120,7 +120,7 @@ async def test_what_refuses_events_alone_is_raised_by_the_next_write(tmp_path: P
     ledger = await claimed(journal, tmp_path)
     await journal.finish(ledger.claim, END)
     await ledger.record(None, [said("begun")])
-    await asyncio.sleep(0)
+    await settle()
 
     with pytest.raises(Fenced):
         await ledger.record(POINT, [said("done")])

@@ -14,7 +14,7 @@ from agent.runtime import outbox
 from agent.runtime.outbox import Outbox, rounds
 from agent.telemetry.metrics import Metrics
 from tests.bench.requests import new_task
-from tests.bench.waiting import until
+from tests.waiting import settle, until
 
 
 class Both(MemoryJournal):
@@ -26,6 +26,7 @@ class Both(MemoryJournal):
         self.takes = 1_000_000  # records, before the bus goes away
         self.commits = asyncio.Event()
         self.commits.set()
+        self.marking = asyncio.Event()  # a mark is on its way
 
     async def start(self) -> None: ...
 
@@ -42,6 +43,7 @@ class Both(MemoryJournal):
         self.calls.append(f"send {len(records)}")
 
     async def sent(self, positions: Sequence[int]) -> None:
+        self.marking.set()
         await self.commits.wait()
         self.calls.append(f"mark {len(positions)}")
         await super().sent(positions)
@@ -58,7 +60,7 @@ async def test_no_event_waits_for_a_mark() -> None:
     both.commits.clear()
     await both.accept([new_task(1), new_task(2)])
     await relay.relay()
-    await asyncio.sleep(0)  # the mark is on its way
+    await both.marking.wait()
     await both.accept([new_task(3)])
 
     assert [await relay.relay(), await relay.relay()] == [1, 0]
@@ -76,7 +78,7 @@ async def test_marks_that_do_not_keep_up_are_waited_for(monkeypatch: pytest.Monk
     await both.accept([new_task(number) for number in range(8)])
     assert [await relay.relay(), await relay.relay()] == [3, 3]
     third = asyncio.create_task(relay.relay())
-    await asyncio.sleep(0.01)
+    await settle()
     assert both.calls == ["look", "send 3", "look", "send 3"]
 
     both.commits.set()
@@ -97,7 +99,7 @@ async def test_what_was_acknowledged_before_an_outage_is_marked() -> None:
 
     with pytest.raises(BusUnavailable):
         await relay.relay()
-    await asyncio.sleep(0)
+    await until_marked(both, left=1)
     assert both.calls == ["look", "send 1", "mark 1"]
 
 
@@ -131,11 +133,11 @@ async def test_closing_waits_for_the_marks() -> None:
     assert (await both.depths()).outbox == 0
 
 
-async def until_marked(both: Both) -> None:
-    async def empty() -> bool:
-        return (await both.depths()).outbox == 0
+async def until_marked(both: Both, *, left: int = 0) -> None:
+    async def marked() -> bool:
+        return (await both.depths()).outbox == left
 
-    await until(empty, "an empty outbox", limit_s=5, every_s=0.001)
+    await until(marked, f"an outbox of {left}", limit_s=5, every_s=0.001)
 
 
 def test_rounds_hold_one_row_of_a_task_and_keep_its_order() -> None:

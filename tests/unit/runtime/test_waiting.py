@@ -9,20 +9,41 @@ from agent.runtime.bell import Bell
 from agent.runtime.deadlines import Deadlines
 from agent.testing.clock import ManualClock
 from tests.bench.requests import new_task
+from tests.waiting import settle
+
+
+class Heard(MemoryJournal):
+    """Counts how often somebody was told that it changed, or that time has passed."""
+
+    told = 0
+
+    async def changed(self, *, timeout_s: float) -> None:
+        await super().changed(timeout_s=timeout_s)
+        self.told += 1
 
 
 async def test_what_happens_between_look_and_sleep_rings() -> None:
-    """The classic lost wake-up."""
+    """The classic lost wake-up: the loop has looked and found nothing, and falls asleep after the change."""
     clock = ManualClock()
-    journal = MemoryJournal(clock)
-    bell = Bell(journal, clock, 60)
+    journal = Heard(clock)
+    bell = Bell(journal, clock, 3600)
     bell.start()
-    await asyncio.sleep(0)
+    await settle()  # its listener waits
     bell.silence()
-    await journal.claim("worker", limit=1, lease_s=60)
+    assert await journal.claim("worker", limit=1, lease_s=60) == []
     await journal.accept([new_task(1)])
+    await settle()
 
-    await asyncio.wait_for(bell.sleep(), 5)
+    slept = asyncio.create_task(bell.sleep())
+    await settle()
+
+    assert slept.done(), "it sleeps through the change"
+    assert journal.told == 1, "the change rang, not the time"
+    bell.silence()
+    again = asyncio.create_task(bell.sleep())
+    await settle()
+    assert not again.done(), "one change rings once"
+    again.cancel()
     await bell.stop()
 
 
@@ -33,7 +54,7 @@ async def test_another_event_rings() -> None:
     drain = asyncio.Event()
     bell.start(drain)
     sleeping = asyncio.create_task(bell.sleep())
-    await asyncio.sleep(0)
+    await settle()
     assert not sleeping.done()
 
     drain.set()
@@ -95,9 +116,3 @@ async def test_a_timer_that_finds_nothing_due_is_set_anew() -> None:
     clock.advance(4)
     await settle()
     assert rung == [2]
-
-
-async def settle() -> None:
-    """Let every task that can go on do so."""
-    for _ in range(5):
-        await asyncio.sleep(0)

@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,14 +32,6 @@ def shared_memory_of(pids: list[int]) -> list[str]:
     """System V shared memory segments that these processes made and that are still there."""
     rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
     return [row[1] for row in rows if int(row[4]) in pids]
-
-
-def eventually(condition: Callable[[], object], *, within_s: float = 15.0) -> None:
-    """Look at a condition until it holds; fails after `within_s`."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s:g} s"
-        time.sleep(0.02)
 
 
 class Victim:

@@ -10,8 +10,9 @@ import pytest
 
 from agent.sandbox.local import LocalSandbox
 from agent.sandbox.port import Command, Leash, Limits
-from tests.unit.sandbox.processes import Victim, alive, eventually, shared_memory_of
+from tests.unit.sandbox.processes import Victim, alive, shared_memory_of
 from tests.unit.sandbox.victim import TREE
+from tests.waiting import eventually
 
 HERE = Path("/")
 
@@ -38,8 +39,8 @@ def test_kill_9_of_the_agent_ends_all_descendants(token: str) -> None:
         victim.signal(signal.SIGKILL)
         victim.process.wait()
 
-        eventually(lambda: not alive(token), within_s=5)
-        eventually(lambda: not Path(victim.said.split()[1]).exists(), within_s=5)
+        eventually(lambda: not alive(token), limit_s=5)
+        eventually(lambda: not Path(victim.said.split()[1]).exists(), limit_s=5)
 
 
 def test_kill_9_of_the_agent_ends_postgresql_and_removes_its_data(token: str) -> None:
@@ -52,8 +53,8 @@ def test_kill_9_of_the_agent_ends_postgresql_and_removes_its_data(token: str) ->
         victim.signal(signal.SIGKILL)
         victim.process.wait()
 
-        eventually(lambda: not alive(base), within_s=5)
-        eventually(lambda: not Path(base).exists(), within_s=5)
+        eventually(lambda: not alive(base), limit_s=5)
+        eventually(lambda: not Path(base).exists(), limit_s=5)
         assert shared_memory_of(servers) == []
 
 
@@ -65,7 +66,7 @@ def test_stopped_agent_loses_its_children_when_the_leash_passes(token: str, tmp_
 
         victim.signal(signal.SIGSTOP)
 
-        eventually(lambda: alive(token) == [victim.process.pid], within_s=6)
+        eventually(lambda: alive(token) == [victim.process.pid], limit_s=6)
         victim.signal(signal.SIGCONT)
         assert victim.process.stdout is not None
         assert victim.process.stdout.readline().strip() == "ended"

@@ -21,7 +21,7 @@ from agent.services.external import ExternalPostgres
 from agent.services.port import Databases, PostgreSQL
 from agent.settings import PostgresSettings, SandboxSettings
 from tests.postgres import PostgresServer
-from tests.unit.sandbox.processes import eventually
+from tests.waiting import eventually
 
 CROWD = """
 import threading
