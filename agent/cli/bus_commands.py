@@ -1,33 +1,26 @@
 """`submit`, `watch`, `cancel`, `reprioritise`, `topics`: what a person does on the bus."""
 
 import asyncio
-import getpass
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-from urllib.parse import quote
+from typing import Annotated
 from uuid import uuid4
 
-import pydantic
 import typer
 
 from agent import app as root
-from agent.bus.port import Outgoing
 from agent.cli.common import Exit, fail, load_settings, print_json, read_document, run, stderr, stdout
+from agent.cli.outgoing import SOURCE, command_record, outgoing, send, valid
 from agent.cli.progress import Progress, follow
 from agent.cli.report import show_end
-from agent.clock import Clock, SystemClock
+from agent.clock import SystemClock
 from agent.settings import Settings
 from contracts import envelope
-from contracts.base import Payload
-from contracts.codec import encode, task_id
+from contracts.codec import task_id
 from contracts.control import TaskCancel, TaskReprioritise
-from contracts.envelope import Envelope, MessageType
+from contracts.envelope import Envelope
 from contracts.tasks import SERVICE_NAME, Kind, Specification, TaskRequested
 
-P = TypeVar("P", bound=Payload)
-SOURCE = "/backwright/cli"
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
 
 
@@ -40,48 +33,6 @@ def register(app: typer.Typer) -> None:
     topics_app.command("ensure")(topics_ensure)
     topics_app.command("check")(topics_check)
     app.add_typer(topics_app, name="topics")
-
-
-async def send(settings: Settings, record: Outgoing) -> None:
-    """Publish one record and wait for the acknowledgement. Raises BusUnavailable."""
-    producer = root.bus(settings).producer()
-    await producer.start()
-    try:
-        await producer.send([record])
-    finally:
-        await producer.stop()
-
-
-def command_record(message_type: MessageType, payload: Payload, *, about: str, clock: Clock) -> tuple[str, Outgoing]:
-    """(event id, record) of a command about a task or a dead letter. Its source names the person, for the audit."""
-    attributes = Envelope(
-        id=str(uuid4()), source=f"{SOURCE}/{_person()}", type=message_type.wire, subject=about, time=clock.now()
-    )
-    return attributes.id, _outgoing(message_type, payload, key=about, attributes=attributes)
-
-
-def valid(model: type[P], **fields: Any) -> P:
-    """A payload of what a person typed. Ends with exit code 2 where the contract does not allow it."""
-    try:
-        return model(**fields)
-    except pydantic.ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        fail(
-            Exit.BAD_INPUT, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "`backwright tasks` lists the tasks"
-        )
-
-
-def _person() -> str:
-    """Login name of whoever runs this; a container may have none, but it has a number."""
-    try:
-        return quote(getpass.getuser(), safe="")
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def _outgoing(message_type: MessageType, payload: Payload, *, key: str, attributes: Envelope) -> Outgoing:
-    encoded = encode(message_type, attributes, payload, key=key)
-    return Outgoing(encoded.topic, encoded.key, encoded.value, encoded.headers)
 
 
 def request_for(document: bytes, *, service: str | None, media_type: str) -> TaskRequested:
@@ -105,7 +56,7 @@ async def request(settings: Settings, payload: TaskRequested, *, idempotency_key
         idempotencykey=idempotency_key,
     )
     key = payload.service or attributes.id
-    await send(settings, _outgoing(envelope.TASK_REQUESTED, payload, key=key, attributes=attributes))
+    await send(settings, outgoing(envelope.TASK_REQUESTED, payload, key=key, attributes=attributes))
     return task_id(*attributes.idempotency)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.bus.port import Outgoing, Producer
-from agent.cli.bus_commands import command_record, valid
+from agent.cli.outgoing import command_record, valid
 from agent.clock import Clock
 from agent.journal.port import DeadLetter, Journal, LetterFilter, State
 from contracts import envelope

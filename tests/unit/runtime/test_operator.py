@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from agent.bus.port import Outgoing
-from agent.cli.bus_commands import command_record
+from agent.cli.outgoing import command_record
 from agent.errors import PermanentError
 from agent.journal.port import State
 from agent.pipeline.port import Ledger
