@@ -7,8 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from structlog.testing import capture_logs
 
 import contracts
+from agent import __version__
 from agent.journal.port import Ending, NewAnswer
 from agent.pipeline.phase import Step
 from agent.pipeline.verify import Floor
@@ -188,6 +190,24 @@ async def test_a_step_of_another_version_is_run_again_with_what_depends_on_it(be
     assert "make" not in bench.compiler.calls
 
 
+async def test_what_a_new_version_does_with_old_checkpoints_is_told(bench: Bench) -> None:
+    """Taken or made anew, each with the release that made it: nobody has to guess after an upgrade."""
+    await bench.accept()
+    await bench.attempt(die_after="repository")
+    engine = bench.engine
+    engine.steps = [replace(s, version=s.version + 1) if s.name == "gate.tests" else s for s in engine.steps]
+
+    with capture_logs() as told:
+        await bench.attempt(engine=engine)
+
+    about_steps = {line["step"]: line for line in told if line["event"] in ("step.resumed", "step.repeated")}
+    assert len(about_steps) == len(engine.steps) - 1, "every step but the one that was never done"
+    assert {step for step, line in about_steps.items() if line["event"] == "step.repeated"} >= {"gate.tests"}
+    assert about_steps["compile"]["event"] == "step.resumed"
+    assert about_steps["gate.tests"]["reason"] == "input"
+    assert {line["made_by"] for line in about_steps.values()} == {__version__}
+
+
 async def test_another_threshold_measures_again(bench: Bench) -> None:
     """Evidence against another threshold is no evidence."""
     await bench.accept()
@@ -341,6 +361,11 @@ async def test_the_document_can_come_by_claim_check(bench: Bench) -> None:
     ("dataref", "code"),
     [
         ("file:///etc/passwd", "specification.dataref_refused"),
+        ("https://example.org/openapi.yaml", "specification.dataref_refused"),
+        ("s3://bucket/openapi.yaml", "specification.dataref_refused"),
+        ("sha256:../../../../etc/passwd", "specification.dataref_refused"),
+        ("/etc/passwd", "specification.dataref_refused"),
+        ("", "specification.dataref_refused"),
         ("sha256:" + "0" * 64, "specification.dataref_missing"),
     ],
 )

@@ -1,6 +1,8 @@
 """The delivered repository: commits that depend on nothing but the input, and edits that nobody overwrites."""
 
+import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -223,6 +225,36 @@ async def test_placing_can_be_repeated_at_any_point(yard: Yard) -> None:
     assert git(yard.folder, "status", "--porcelain") == ""
     assert (yard.folder / "b.txt").read_text() == "b"
     assert (yard.folder / "app/main.py").read_text() == "new\n"
+
+
+def recorded(prepared: Prepared) -> Prepared:
+    """What a later attempt knows of it: the checkpoint, as the journal gives it back, and the artefact that it names."""
+    return Prepared(**json.loads(json.dumps(prepared.to_json())), pack=prepared.pack)
+
+
+async def test_a_lost_repository_is_rebuilt_from_what_was_recorded(yard: Yard) -> None:
+    """A disk is gone, or another worker goes on: the checkpoint and its artefact make the same commits again."""
+    prepared = await yard.deliver(FIRST)
+    before = git(yard.folder, "for-each-ref"), git(yard.folder, "ls-tree", "-r", "main")
+    shutil.rmtree(yard.folder)
+
+    await yard.place(recorded(prepared))
+
+    assert (git(yard.folder, "for-each-ref"), git(yard.folder, "ls-tree", "-r", "main")) == before
+    assert git(yard.folder, "status", "--porcelain") == ""
+
+
+async def test_references_that_fell_back_are_moved_again(yard: Yard) -> None:
+    """A power cut may take back what git had not yet put on the disk; what the journal recorded decides."""
+    first = await yard.deliver(FIRST)
+    second = await yard.deliver({**FIRST, "README.md": "# Orders 2\n"}, day=1)
+    for branch in ("generated", "main"):
+        git(yard.folder, "update-ref", f"refs/heads/{branch}", first.main)
+
+    await yard.place(recorded(second))
+
+    assert git(yard.folder, "rev-parse", "main", "generated").split() == [second.main, second.generated]
+    assert git(yard.folder, "status", "--porcelain") == ""
 
 
 async def test_placing_a_new_service_can_be_repeated(yard: Yard) -> None:

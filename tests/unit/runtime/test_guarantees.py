@@ -23,6 +23,7 @@ class ShakyJournal(MemoryJournal):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.away = False
+        self.renewals = 0
 
     def _check(self) -> None:
         if self.away:
@@ -38,6 +39,7 @@ class ShakyJournal(MemoryJournal):
 
     async def renew(self, claims: Sequence[Claim], *, lease_s: float) -> Mapping[str, Renewal]:
         self._check()
+        self.renewals += 1
         return await super().renew(claims, lease_s=lease_s)
 
     async def record(self, *arguments: Any, **named: Any) -> None:
@@ -141,6 +143,7 @@ async def test_an_attempt_that_lost_its_lease_stops_by_itself(tmp_path: Path) ->
         journal.away = False
 
         assert harness.metrics.registry.get_sample_value("backwright_self_stops_total") == 1
+        harness.advance(10)  # whoever waits out the outage looks again
 
 
 async def test_a_journal_outage_drops_nothing(tmp_path: Path) -> None:
@@ -239,6 +242,72 @@ async def test_a_cancellation_is_observed_during_drain(tmp_path: Path) -> None:
     await harness.ended()
 
     assert harness.statuses(about)[-1] == "cancelled"
+
+
+async def test_an_answer_is_taken_during_drain(tmp_path: Path) -> None:
+    """§4.11: answers flow until the end, so that a step that asked can finish within the soft limit."""
+    harness = Harness(tmp_path, drain_s=5)
+    harness.scripted.step_s = 5.0
+    await harness.start()
+    about = await harness.deliver(request("asks"))
+    await harness.until(lambda: len(harness.scripted.effects) == 1)
+    harness.supervisor.drain()
+    await harness.until(lambda: harness.metrics.registry.get_sample_value("backwright_tasks_topic_paused") == 1)
+    await harness.deliver(answer(f"q-{about}"))
+
+    await harness.ended()
+
+    assert harness.statuses(about)[-1] == "completed"
+
+
+async def test_leases_are_renewed_during_drain(tmp_path: Path) -> None:
+    """§4.10: what is allowed to finish must not be taken away meanwhile."""
+    harness = Harness(tmp_path, drain_s=5, journal=ShakyJournal)
+    journal = harness.journal
+    assert isinstance(journal, ShakyJournal)
+    await harness.start()
+    about = await harness.deliver(request("hang"))
+    await harness.until(lambda: len(harness.scripted.effects) == 1)
+    harness.supervisor.drain()
+    for _ in range(5):
+        renewals = journal.renewals
+        harness.advance(harness.settings.renew_s)
+        await harness.until(lambda renewals=renewals: journal.renewals > renewals, "a renewal")  # type: ignore[misc]
+
+    assert await journal.claim("thief", limit=1, lease_s=60) == []
+    assert harness.supervisor.worker.running == 1
+    await harness.deliver(cancel(about))
+    await harness.ended()
+
+
+async def test_drain_claims_nothing_more(tmp_path: Path) -> None:
+    """§4.10: the place that becomes free stays free; the next task is somebody else's."""
+    harness = Harness(tmp_path, drain_s=5, concurrency=1)
+    await harness.start()
+    first = await harness.deliver(request("slow-a"))
+    await harness.until_state(first, State.RUNNING)
+    second = await harness.deliver(request("ok-b"))
+    await harness.until_state(second, State.AVAILABLE)
+    harness.supervisor.drain()
+
+    await harness.ended()
+
+    assert harness.statuses(first)[-1] == "completed"
+    assert harness.statuses(second) == ["queued"]
+
+
+async def test_drain_commits_and_leaves_the_group(harness: Harness) -> None:
+    """§4.10: who comes next reads nothing again, and waits for no session to time out."""
+    await harness.until(lambda: harness.supervisor.ready()[0])
+    about = await harness.deliver(request("hang"))
+    await harness.until(lambda: len(harness.scripted.effects) == 1)
+
+    await harness.stop()
+
+    group = harness.bus.group("backwright")
+    assert group.members == []
+    assert sum(group.committed.values()) == 1
+    assert harness.statuses(about)[-1] == "queued"
 
 
 async def test_no_task_is_accepted_while_draining(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ class Both(MemoryJournal):
         self.commits = asyncio.Event()
         self.commits.set()
         self.marking = asyncio.Event()  # a mark is on its way
+        self.acknowledges = asyncio.Event()  # each send at once
+        self.acknowledges.set()
+        self.topics: list[str] = []
 
     async def start(self) -> None: ...
 
@@ -41,6 +44,13 @@ class Both(MemoryJournal):
             raise BusUnavailable("gone")
         self.takes -= len(records)
         self.calls.append(f"send {len(records)}")
+        self.topics += [record.topic.split(".")[1] for record in records]
+        await self.acknowledges.wait()
+
+    def acknowledge_one(self) -> None:
+        """The send that waits; the next one waits anew."""
+        waiting, self.acknowledges = self.acknowledges, asyncio.Event()
+        waiting.set()
 
     async def sent(self, positions: Sequence[int]) -> None:
         self.marking.set()
@@ -118,6 +128,27 @@ async def test_a_mark_that_is_stored_during_a_look_does_not_send_again(monkeypat
     monkeypatch.setattr(both, "unsent", late)
 
     assert await relay.relay() == 0
+
+
+async def test_an_event_waits_for_the_acknowledgement_of_the_former_one_of_its_task() -> None:
+    """Across topics: whoever reads `completed` finds the delivery, whichever partition is slow."""
+    both = Both()
+    relay = relay_of(both)
+    task, other = new_task(1), new_task(2)
+    await both.accept([task, other])
+    (claim,) = await both.claim("worker", limit=1, lease_s=60)
+    delivered = Event("task.delivered", "orders", {"task_id": task.task_id})
+    await both.record(claim, None, [delivered, Event("task.status", task.task_id, {"status": "completed"})])
+    both.acknowledges.clear()
+    relaying = asyncio.create_task(relay.relay())
+    for sent in ("send 2", "send 1", "send 1"):
+        await settle()
+        assert both.calls[-1] == sent
+        both.acknowledge_one()
+
+    assert await relaying == 4
+    await until_marked(both)
+    assert both.topics == ["status", "status", "deliveries", "status"]
 
 
 async def test_closing_waits_for_the_marks() -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
-from datetime import timedelta
+import hashlib
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from agent import __version__
 from agent.bus.port import Outgoing
 from agent.journal.port import Checkpoint, Ending, State
 from agent.pipeline.port import Ledger, Outcome
@@ -67,6 +69,35 @@ async def test_exhausted_retries_end_as_dead_letter_then_failed_with_the_history
     stored = await harness.journal.dead_letter(letter["dead_letter_id"])
     assert stored is not None
     assert stored.data == letter
+
+
+async def test_a_dead_letter_holds_the_whole_context(harness: Harness) -> None:
+    """Whoever reads it months later finds the record, its place, what was tried, by whom, and where it ended."""
+    sent = request("refused")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = (
+        *sent.outgoing.headers,
+        ("ce_traceparent", f"00-{trace}-b7ad6b7169203331-01".encode()),
+        ("mine", b"\xff"),
+    )
+    record = harness.bus.append(Outgoing(TASKS, sent.outgoing.key, sent.outgoing.value, headers))
+
+    await harness.until_state(sent.task_id, State.FAILED)
+
+    [letter] = harness.dead_letters()
+    original = letter["original"]
+    assert (original["topic"], original["partition"], original["offset"]) == (TASKS, record.partition, record.offset)
+    assert datetime.fromisoformat(original["timestamp"]).timestamp() == pytest.approx(record.timestamp_ms / 1000)
+    assert base64.b64decode(original["key"]) == record.key
+    assert base64.b64decode(original["value"]) == record.value
+    assert original["sha256"] == hashlib.sha256(sent.outgoing.value).hexdigest()
+    assert [(name, base64.b64decode(value)) for name, value in original["headers"]] == list(headers)
+    assert letter["reason"] == {"kind": "permanent", "code": "error.PermanentError", "message": "this cannot be done"}
+    [attempt] = letter["attempts"]
+    assert attempt["worker"] == harness.supervisor.worker.name
+    assert attempt["started_at"] <= attempt["ended_at"]
+    assert attempt["error"] == letter["reason"]
+    assert (letter["last_checkpoint"], letter["trace_id"], letter["code_version"]) == ("read", trace, __version__)
 
 
 async def test_a_permanent_error_is_dead_lettered_at_once(harness: Harness) -> None:

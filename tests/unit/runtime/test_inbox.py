@@ -1,0 +1,156 @@
+"""From the bus into the journal: nothing is forgotten between a record and its offset."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.bus.memory import MemoryBus, MemoryConsumer
+from agent.bus.port import Consumer, Outgoing, Record
+from agent.errors import JournalUnavailable
+from agent.journal.memory import MemoryJournal
+from agent.journal.port import Acceptance, Intake, State
+from agent.runtime.inbox import TOPICS
+from agent.testing.clock import ManualClock
+from agent.testing.harness import Harness, answer, cancel, request
+from contracts import topics
+
+
+class Notes(MemoryConsumer):
+    """A consumer that notes what is asked of it."""
+
+    def __init__(self, bus: "NotedBus", names: Collection[str], group: str | None) -> None:
+        super().__init__(bus, names, group)
+        self._calls = bus.calls
+        self.paused: set[str] = set()
+        self.polls = 0
+
+    async def poll(self, *, timeout_s: float) -> Sequence[Record]:
+        self.polls += 1
+        return await super().poll(timeout_s=timeout_s)
+
+    async def commit(self, records: Sequence[Record]) -> None:
+        self._calls.append(f"commit {len(records)}")
+        await super().commit(records)
+
+    def pause(self, topics: Collection[str]) -> None:
+        self.paused |= set(topics)
+        super().pause(topics)
+
+    def resume(self, topics: Collection[str]) -> None:
+        self.paused -= set(topics)
+        super().resume(topics)
+
+
+class NotedBus(MemoryBus):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.members: list[Notes] = []
+
+    def consumer(self, topics: Collection[str], *, group: str | None) -> Consumer:
+        self.members.append(Notes(self, topics, group))
+        return self.members[-1]
+
+
+class Slow(MemoryJournal):
+    """Its acceptance takes until `commits` is set; `away`: it takes nothing."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.asked, self.commits = asyncio.Event(), asyncio.Event()
+        self.away = False
+        self.calls: list[str] = []
+
+    async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
+        self.asked.set()
+        await self.commits.wait()
+        if self.away:
+            raise JournalUnavailable("away")
+        outcomes = await super().accept(batch)
+        self.calls += [f"store {type(item).__name__}" for item in batch]
+        return outcomes
+
+
+KINDS = {
+    "NewTask": request("ok", run_after_s=600).outgoing,
+    "NewCommand": cancel(request().task_id),
+    "NewAnswer": answer("q-1"),
+    "NewDeadLetter": Outgoing(topics.TASKS.name, b"k", b"rubbish", ()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_offset_is_committed_after_its_row_is_stored(tmp_path: Path, kind: str) -> None:
+    """Whatever the record becomes: a task, a command, an answer or a dead letter."""
+    bus = NotedBus()
+    async with Harness(tmp_path, journal=Slow, bus=bus) as harness:
+        journal = harness.journal
+        assert isinstance(journal, Slow)
+        journal.calls = bus.calls
+        await harness.deliver(KINDS[kind])
+        await asyncio.wait_for(journal.asked.wait(), 5)
+        assert bus.calls == []
+
+        journal.commits.set()
+        await harness.until(lambda: any(bus.group("backwright").committed.values()), "a commit")
+
+    assert bus.calls == [f"store {kind}", "commit 1"]
+
+
+async def test_while_the_journal_is_away_everything_pauses_and_polling_goes_on(tmp_path: Path) -> None:
+    """What keeps coming would fill the memory; who does not poll loses its place in the group."""
+    bus = NotedBus()
+    async with Harness(tmp_path, journal=Slow, bus=bus) as harness:
+        journal = harness.journal
+        assert isinstance(journal, Slow)
+        journal.commits.set()
+        journal.away = True
+        about = await harness.deliver(request("ok"))
+        await asyncio.wait_for(journal.asked.wait(), 5)
+        await harness.until(lambda: bus.members[0].paused == set(TOPICS), "a pause of all topics")
+        polls = bus.members[0].polls
+
+        def passes() -> bool:
+            harness.advance(0.2)
+            return bus.members[0].polls > polls + 3
+
+        await harness.until(passes, "polls during the outage")
+        assert bus.calls == []
+        journal.away = False
+
+        def is_stored() -> bool:
+            harness.advance(0.2)
+            return bool(bus.calls)
+
+        await harness.until(is_stored, "the end of the outage")
+        await harness.until_state(about, State.COMPLETED)
+        assert bus.members[0].paused == set()
+        assert len(bus.members) == 1
+
+
+async def test_an_idempotency_key_outweighs_the_id(harness: Harness) -> None:
+    """A sender that makes a new id for each try says by the key that it is the same request."""
+    first, again = request("ok"), request("ok")
+    for given in (first, again):
+        headers = (*given.outgoing.headers, ("ce_idempotencykey", b"order-7"))
+        await harness.deliver(Outgoing(topics.TASKS.name, b"ok", first.outgoing.value, headers))
+
+    await harness.until(lambda: len(harness.messages(topics.DELIVERIES)) == 1)
+    await harness.settled()
+
+    [task] = await harness.tasks()
+    assert task.task_id not in {first.task_id, again.task_id}
+    assert task.task_id == request(identity="order-7").task_id, "a sender can compute it from its key"
+
+
+async def test_a_reference_is_accepted_unread(harness: Harness) -> None:
+    """A document behind a reference is fetched by the step that needs it; the loop that reads the bus opens nothing."""
+    given = request("ok", specification={})
+    headers = (*given.outgoing.headers, ("ce_dataref", b"sha256:" + b"0" * 64))
+    await harness.deliver(Outgoing(topics.TASKS.name, b"ok", given.outgoing.value, headers))
+
+    await harness.until_state(given.task_id, State.COMPLETED)
+
+    assert harness.artifacts._stored == {}
