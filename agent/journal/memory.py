@@ -5,7 +5,7 @@ import itertools
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_hex
@@ -263,12 +263,13 @@ class MemoryJournal:
 
     # --- outbox ---------------------------------------------------------------------------------------------------
 
-    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+    async def unsent(self, *, limit: int, besides: Collection[int] = ()) -> Sequence[OutboxRow]:
         self._wakeups.note()
         with self._lock:
-            return list(itertools.islice(self._tables.outbox.values(), limit))
+            wanted = (row for row in self._tables.outbox.values() if row.position not in besides)
+            return list(itertools.islice(wanted, limit))
 
-    async def sent(self, positions: Sequence[int]) -> None:
+    async def sent(self, positions: Collection[int]) -> None:
         with self._lock:
             for position in positions:
                 self._tables.outbox.pop(position, None)

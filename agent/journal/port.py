@@ -4,7 +4,7 @@ Every adapter passes tests/conformance/test_journal.py. What may follow on what 
 adapters load a row under its lock, ask lifecycle, and store the answer together with the events that it causes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -313,11 +313,11 @@ class Journal(Protocol):
     async def answer(self, query_id: str) -> bytes | None:
         """The stored context answer, if it has come."""
 
-    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
-        """Oldest unsent events, found by *unsent*. The relay that asks holds them until `sent`, its lease or its end:
-        no second relay is given rows of the same task meanwhile."""
+    async def unsent(self, *, limit: int, besides: Collection[int] = ()) -> Sequence[OutboxRow]:
+        """Oldest unsent events, found by *unsent*, besides those that the relay knows to be acknowledged. The relay that
+        asks holds them until `sent`, its lease or its end: no second relay is given rows of the same task meanwhile."""
 
-    async def sent(self, positions: Sequence[int]) -> None:
+    async def sent(self, positions: Collection[int]) -> None:
         """The broker acknowledged them: they are never given out again."""
 
     async def park(self, position: int, replacement: Event, *, reason: str) -> None:

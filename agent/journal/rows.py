@@ -211,7 +211,7 @@ def task_row(values: tuple[Any, ...]) -> TaskRow:
 
 
 def task_columns(row: TaskRow) -> tuple[Any, ...]:
-    """The inverse of `_row`."""
+    """The inverse of `task_row`: a row of `insert_task` and `update_task`."""
     return (
         row.id, row.task_id, row.state.value, row.priority, row.rank, row.updated_at.timestamp(), seconds(row.run_at),
         seconds(row.expires_at), row.attempt, row.crashes, row.fence, row.epoch, row.sequence, row.lease_owner,
@@ -221,28 +221,18 @@ def task_columns(row: TaskRow) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def task_changes(row: TaskRow) -> tuple[Any, ...]:
-    """Parameters of `update_task`."""
-    return (*task_columns(row)[2:], row.id)
-
-
 def claim_changes(row: TaskRow) -> tuple[Any, ...]:
-    """Parameters of `claim_task`: what changes with a claim."""
+    """A row of `claim_task`: what changes with a claim."""
     return (
-        row.state.value, row.updated_at.timestamp(), row.attempt, row.fence, row.lease_owner, row.lease_until, row.holds_key,
-        seconds(row.first_started_at), seconds(row.started_at), row.id,
+        row.id, row.state.value, row.updated_at.timestamp(), row.attempt, row.fence, row.lease_owner, row.lease_until,
+        row.holds_key, seconds(row.first_started_at), seconds(row.started_at),
     )  # fmt: skip
 
 
 def progress_changes(row: TaskRow) -> tuple[Any, ...]:
-    """Parameters of `update_progress`: what changes while a task runs."""
-    return (
-        row.sequence,
-        row.updated_at.timestamp(),
-        row.is_final,
-        dump(row.progress) if row.progress else "{}",
-        row.id,
-    )
+    """A row of `update_progress`: what changes while a task runs."""
+    progress = dump(row.progress) if row.progress else "{}"
+    return row.id, row.sequence, row.updated_at.timestamp(), row.is_final, progress
 
 
 def request_columns(row_id: int, task: NewTask, now: datetime | None) -> tuple[Any, ...]:

@@ -8,10 +8,11 @@ Statements stay within SQLite 3.26 (RHEL 8), so there is no RETURNING and no UPD
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from functools import cache
+from itertools import chain, groupby
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final, TypeVar
@@ -23,6 +24,7 @@ from agent.journal.group import GroupCommit, Transaction, unavailable
 from agent.journal.lifecycle import Decision, Numbered, TaskRow
 from agent.journal.port import (
     ALL_LETTERS,
+    TERMINAL,
     Acceptance,
     CancelRequested,
     Checkpoint,
@@ -49,13 +51,12 @@ from agent.settings import JournalSettings
 T = TypeVar("T")
 
 CHUNK = 500  # keys per IN list; older SQLite takes 999 placeholders
+ROWS = 32  # per statement, for the same reason: of at most 25 columns; a power of two
+STATEMENTS = 300  # prepared ones that are kept: some fifty, and ten more by number of rows
 UPKEEP_LIMIT = 1000  # rows of one kind that a claim moves on
 
 _TASK = ", ".join(rows.TASK_COLUMNS)
-_VALUES = ", ".join("?" * len(rows.TASK_COLUMNS))
-SQL: Final[Mapping[str, str]] = {
-    name: text.replace("{task}", _TASK).replace("{values}", _VALUES) for name, text in sql.statements("sqlite").items()
-}
+SQL: Final[Mapping[str, str]] = {name: text.replace("{task}", _TASK) for name, text in sql.statements("sqlite").items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,9 @@ class SqliteJournal:
             stored.append((task.ordering_key, *rows.task_columns(decision.row)))
             published += self._outbox(row_id, decision.events, now)
             outcomes.append(Acceptance.ACCEPTED)
-        connection.executemany(SQL["insert_request"], requests)
-        connection.executemany(SQL["insert_task"], stored)
-        connection.executemany(SQL["insert_outbox"], published)
+        _write_rows(connection, "insert_request", requests)
+        _write_rows(connection, "insert_task", stored)
+        _write_rows(connection, "insert_outbox", published)
         return outcomes
 
     def _accept_other(self, transaction: Transaction, item: Intake, now: datetime) -> Acceptance:
@@ -202,7 +203,7 @@ class SqliteJournal:
         )  # fmt: skip
         if connection.execute(SQL["insert_dead_letter"], values).rowcount == 0:
             return False
-        connection.executemany(SQL["insert_outbox"], self._outbox(None, [Numbered(letter.event, None)], now))
+        _write_rows(connection, "insert_outbox", self._outbox(None, [Numbered(letter.event, None)], now))
         return True
 
     def _command_letter(self, connection: sqlite3.Connection, given: NewCommand, now: datetime) -> None:
@@ -213,7 +214,7 @@ class SqliteJournal:
             given, is_known=found is not None, is_closed=bool(is_closed), has_task=row is not None
         )
         if refusal is not None:
-            connection.executemany(SQL["insert_outbox"], self._outbox(None, [Numbered(refusal, None)], now))
+            _write_rows(connection, "insert_outbox", self._outbox(None, [Numbered(refusal, None)], now))
             return
         if given.command == "dead_letter.replay" and row is not None:
             after = lifecycle.replay(row, given, now)
@@ -238,7 +239,7 @@ class SqliteJournal:
             (row, lifecycle.claim(row, worker, monotonic + lease_s, now))
             for row in _rows(connection, "startable_tasks", limit)
         ]
-        connection.executemany(SQL["claim_task"], [rows.claim_changes(decision.row) for _, decision in decisions])
+        _write_rows(connection, "claim_task", [rows.claim_changes(decision.row) for _, decision in decisions])
         requests = _in_chunks(connection, "claimed_requests", [row.id for row, _ in decisions])
         by_id = {request[0]: request for request in requests}
         return [rows.claim_of(decision.row, by_id[row.id]) for row, decision in decisions]
@@ -317,10 +318,10 @@ class SqliteJournal:
                 points.append(
                     (row.id, row.epoch, point.step, point.input_hash, output, point.code_version, point.duration_s)
                 )
-        connection.executemany(SQL["upsert_checkpoint"], points)
+        _write_rows(connection, "upsert_checkpoint", points)
         ends, goes_on = _parted(changed.values(), lambda row: row.state is not State.RUNNING)
-        connection.executemany(SQL["update_task"], map(rows.task_changes, ends))
-        connection.executemany(SQL["update_progress"], map(rows.progress_changes, goes_on))
+        _write_rows(connection, "update_task", [rows.task_columns(row) for row in ends])
+        _write_rows(connection, "update_progress", [rows.progress_changes(row) for row in goes_on])
         self._publish(connection, published, now)
         transaction.changed |= bool(ends) or any(events for _, events in published)
         return errors
@@ -332,15 +333,16 @@ class SqliteJournal:
 
     # --- outbox ---------------------------------------------------------------------------------------------------
 
-    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+    async def unsent(self, *, limit: int, besides: Collection[int] = ()) -> Sequence[OutboxRow]:
         self._wakeups.note()
-        found = await self._look(lambda transaction: transaction.connection.execute(SQL["unsent"], (limit,)).fetchall())
+        values = (rows.dump(list(besides)), limit)
+        found = await self._look(lambda transaction: transaction.connection.execute(SQL["unsent"], values).fetchall())
         return [rows.outbox_row(values) for values in found]
 
-    async def sent(self, positions: Sequence[int]) -> None:
-        given = [(position,) for position in positions]
+    async def sent(self, positions: Collection[int]) -> None:
+        values = (rows.dump(list(positions)),)
         await _opened(self._group).run(
-            lambda transaction: transaction.connection.executemany(SQL["delete_outbox"], given) and None,
+            lambda transaction: transaction.connection.execute(SQL["delete_outbox"], values) and None,
             in_company=True,
         )
 
@@ -424,7 +426,9 @@ class SqliteJournal:
         mode = "rw" if os.access(self._path, os.W_OK) else "ro"
         uri = f"{self._path.absolute().as_uri()}?mode={mode}"
         try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+            connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=STATEMENTS
+            )
         except sqlite3.Error as error:
             raise unavailable(error) from error
         for pragma in pragmas:
@@ -438,13 +442,11 @@ class SqliteJournal:
 
     def _store(self, connection: sqlite3.Connection, before: TaskRow, decision: Decision, now: datetime) -> None:
         """Write a decision: the row, its events, the dead letters among them."""
-        if (
-            decision.row != before
-            and connection.execute(SQL["update_task"], rows.task_changes(decision.row)).rowcount == 0
-        ):
-            connection.execute(SQL["restore_task"], (before.id,))  # a replay brings an archived task back
-            connection.execute(SQL["delete_archived"], (before.id,))
-            connection.execute(SQL["update_task"], rows.task_changes(decision.row))
+        if decision.row != before:
+            if before.state in TERMINAL:  # a replay: if the task is archived, it comes back
+                connection.execute(SQL["restore_task"], (before.id,))
+                connection.execute(SQL["delete_archived"], (before.id,))
+            _write_rows(connection, "update_task", [rows.task_columns(decision.row)])
         self._publish(connection, [(before.id, decision.events)], now)
 
     def _publish(
@@ -457,7 +459,7 @@ class SqliteJournal:
             for letter_id, data, code in rows.letters_in([numbered.event for numbered in events]):
                 values = (letter_id, row_id, None, code, rows.dump(data), now.timestamp())
                 connection.execute(SQL["insert_dead_letter"], values)
-        connection.executemany(SQL["insert_outbox"], outgoing)
+        _write_rows(connection, "insert_outbox", outgoing)
 
     def _outbox(self, row_id: int | None, events: Sequence[Numbered], now: datetime) -> list[tuple[Any, ...]]:
         first = self._next_position
@@ -556,6 +558,27 @@ def _in_chunks(connection: sqlite3.Connection, statement: str, keys: Sequence[An
     for start in range(0, len(keys), CHUNK):
         chunk = keys[start : start + CHUNK]
         yield from connection.execute(SQL[statement].replace("{keys}", ",".join("?" * len(chunk))), chunk).fetchall()
+
+
+def _write_rows(connection: sqlite3.Connection, statement: str, given: Sequence[Sequence[Any]]) -> None:
+    """Run a statement with {rows} for all that is given, in its order.
+
+    Not `executemany`, which gives the interpreter's lock away and waits for it again at each row: beside a busy loop,
+    that waiting took longer than SQLite's work.
+    """
+    start, number = 0, ROWS
+    while start < len(given):
+        while number > len(given) - start:
+            number //= 2
+        some = given[start : start + number]
+        connection.execute(_with_rows(statement, number, len(some[0])), [*chain.from_iterable(some)])
+        start += number
+
+
+@cache  # a statement has one width, and a number is a power of two
+def _with_rows(statement: str, number: int, width: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return SQL[statement].replace("{rows}", ", ".join([row] * number))
 
 
 def _parted(given: Iterable[TaskRow], is_first: Callable[[TaskRow], bool]) -> tuple[list[TaskRow], list[TaskRow]]:

@@ -83,11 +83,10 @@ class Outbox:
 
         What is acknowledged is marked beside it: the next event need not wait for that commit, and it may share one.
         """
-        if len(self._unmarked) > BATCH:  # each look reads it again, and a crash repeats it
+        if len(self._unmarked) > BATCH:  # a crash repeats it
             await self._marked()
-        known = frozenset(self._unmarked)  # as it is now: a mark may be stored while we look, too late for the look
-        found = await self._journal.unsent(limit=BATCH + len(known))
-        rows = [row for row in found if row.position not in known]
+        # As it is now: a mark may be stored while we look, too late for the look.
+        rows = await self._journal.unsent(limit=BATCH, besides=frozenset(self._unmarked))
         if not rows:
             return 0
         crash_point("outbox.taken")

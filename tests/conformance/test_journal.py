@@ -23,6 +23,7 @@ from agent.journal.port import (
     Finish,
     Journal,
     LetterFilter,
+    NewTask,
     State,
     Tidied,
 )
@@ -555,6 +556,42 @@ async def test_limit_of_unsent_takes_the_oldest(journal: Journal) -> None:
     found = await journal.unsent(limit=2)
 
     assert [row.task_id for row in found] == [new_task("t0").task_id, new_task("t1").task_id]
+
+
+async def test_what_a_relay_has_in_hand_is_not_given_to_it_again(journal: Journal) -> None:
+    """It is acknowledged and not marked yet: the look goes past it, and its limit counts the others."""
+    await accepted(journal, *[new_task(f"t{nr}") for nr in range(5)])
+    first, second, *others = await journal.unsent(limit=10)
+
+    found = await journal.unsent(limit=2, besides={first.position, second.position})
+
+    assert found == others[:2]
+    assert await journal.unsent(limit=10) == [first, second, *others]  # they are not marked
+
+
+async def test_each_of_many_that_move_together_keeps_its_own(journal: Journal) -> None:
+    """Stores write many rows at once, in numbers that are not round; two of three end here."""
+    tasks = [new_task(f"t{number}", priority=number % 10) for number in range(77)]
+    await accepted(journal, *tasks)
+    claims = {claim.task_id: claim for claim in await journal.claim("w", limit=100, lease_s=LEASE_S)}
+
+    async def go_on(number: int, task: NewTask) -> None:
+        claim = claims[task.task_id]
+        await journal.record(claim, checkpoint(f"step {number}"), [status(task, f"word {number}")])
+        if number % 3:
+            await journal.finish(claim, Finish(Ending.COMPLETED, [status(task, "completed")]))
+
+    await asyncio.gather(*(go_on(number, task) for number, task in enumerate(tasks)))
+
+    views = {view.task_id: view for view in await journal.tasks(limit=100)}
+    told = await relay(journal)
+    for number, task in enumerate(tasks):
+        words = [word for _, word in numbers(told, task)]
+        assert words == ["queued", f"word {number}", *(["completed"] if number % 3 else [])]
+        view = views[task.task_id]
+        expected = State.COMPLETED if number % 3 else State.RUNNING
+        assert (view.state, view.priority, view.sequence) == (expected, number % 10, len(words))
+        assert list(await journal.checkpoints(task.task_id)) == [f"step {number}"]
 
 
 async def test_parked_row_is_replaced_in_its_place(journal: Journal) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -282,15 +282,15 @@ class PostgresJournal:
 
     # --- outbox ---------------------------------------------------------------------------------------------------
 
-    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+    async def unsent(self, *, limit: int, besides: Collection[int] = ()) -> Sequence[OutboxRow]:
         self._wakeups.note()
         now = asyncio.get_running_loop().time()
         if now - self._kept_at > RELAY_KEEP_S:
             await self._keep_shards()
             self._kept_at = now
-        found = await self._fetch("unsent", self._name, limit)
-        if len(found) < limit:
-            self._in_hand.clear()  # that is all there is
+        found = await self._fetch("unsent", self._name, limit, list(besides))
+        if len(found) < limit:  # that is all there is
+            self._in_hand = {position: shard for position, shard in self._in_hand.items() if position in besides}
         self._in_hand.update({values[0]: values[-1] for values in found})
         return [rows.outbox_row(tuple(values)[:-1]) for values in found]
 
@@ -304,7 +304,7 @@ class PostgresJournal:
             idle = sorted(set(held) - set(self._in_hand.values()))
             await self._fetch("release_shards", self._name, idle[: len(held) - share])
 
-    async def sent(self, positions: Sequence[int]) -> None:
+    async def sent(self, positions: Collection[int]) -> None:
         async with self._connections.one() as connection:
             await connection.execute(SQL["delete_outbox"], list(positions))
         for position in positions:

@@ -1,7 +1,7 @@
 """What the runtime guarantees (design §4), one sentence per test, on memory adapters."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ class ShakyJournal(MemoryJournal):
         self._check()
         await super().record(*arguments, **named)
 
-    async def unsent(self, *, limit: int) -> Sequence[OutboxRow]:
+    async def unsent(self, *, limit: int, besides: Collection[int] = ()) -> Sequence[OutboxRow]:
         self._check()
-        return await super().unsent(limit=limit)
+        return await super().unsent(limit=limit, besides=besides)
 
     async def depths(self) -> Depths:
         self._check()

@@ -192,7 +192,7 @@ SELECT o.position, o.event_id, r.task_id, o.type, o.key, o.data, o.created_at, o
 FROM outbox o
 JOIN relay_shard s ON s.shard = o.shard AND s.holder = $1 AND s.held_until > {now}
 LEFT JOIN request r ON r.id = o.task
-ORDER BY o.position LIMIT $2;
+WHERE o.position <> ALL ($3) ORDER BY o.position LIMIT $2;
 
 -- Not waited for on the disk: a server that crashes in the next moment gives the rows out again, which is allowed, and a
 -- relay that waited would hold up all events behind them.

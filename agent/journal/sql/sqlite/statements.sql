@@ -1,5 +1,5 @@
--- {task} stands for the columns of lifecycle.TaskRow in its order, {values} for as many placeholders, {keys} for the
--- placeholders of a chunk of keys: filled in once, by sqlite.py, from constants.
+-- {task} stands for the columns of lifecycle.TaskRow in its order, {keys} for the placeholders of a chunk of keys, {rows}
+-- for those of several rows: filled in by sqlite.py, from constants and numbers.
 
 -- name: known_requests
 SELECT task_id, payload_digest FROM request WHERE task_id IN ({keys});
@@ -17,26 +17,38 @@ UPDATE command SET is_waiting = 0 WHERE is_waiting = 1 AND subject = ?;
 -- name: insert_request
 INSERT INTO request (id, task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
   attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES {rows};
 
 -- name: insert_task
-INSERT INTO task (ordering_key, {task}) VALUES (?, {values});
+INSERT INTO task (ordering_key, {task}) VALUES {rows};
 
 -- name: update_task
-UPDATE task SET state = ?, priority = ?, rank = ?, updated_at = ?, run_at = ?, expires_at = ?, attempt = ?, crashes = ?,
-  fence = ?, epoch = ?, sequence = ?, lease_owner = ?, lease_until = ?, cancel_id = ?, cancel_reason = ?, is_final = ?,
-  holds_key = ?, first_started_at = ?, started_at = ?, history = ?, progress = ?
-WHERE id = ?;
+WITH changed ({task}) AS (VALUES {rows})
+UPDATE task SET
+  (state, priority, rank, updated_at, run_at, expires_at, attempt, crashes, fence, epoch, sequence, lease_owner, lease_until,
+    cancel_id, cancel_reason, is_final, holds_key, first_started_at, started_at, history, progress)
+  = (SELECT state, priority, rank, updated_at, run_at, expires_at, attempt, crashes, fence, epoch, sequence, lease_owner,
+    lease_until, cancel_id, cancel_reason, is_final, holds_key, first_started_at, started_at, history, progress
+    FROM changed WHERE changed.id = task.id)
+WHERE id IN (SELECT id FROM changed);
 
 -- name: claim_task
-UPDATE task SET state = ?, updated_at = ?, run_at = NULL, attempt = ?, fence = ?, lease_owner = ?, lease_until = ?,
-  holds_key = ?, first_started_at = ?, started_at = ? WHERE id = ?;
+WITH changed (id, state, updated_at, attempt, fence, lease_owner, lease_until, holds_key, first_started_at, started_at)
+  AS (VALUES {rows})
+UPDATE task SET
+  (state, updated_at, run_at, attempt, fence, lease_owner, lease_until, holds_key, first_started_at, started_at)
+  = (SELECT state, updated_at, NULL, attempt, fence, lease_owner, lease_until, holds_key, first_started_at, started_at
+    FROM changed WHERE changed.id = task.id)
+WHERE id IN (SELECT id FROM changed);
 
 -- name: update_progress
-UPDATE task SET sequence = ?, updated_at = ?, is_final = ?, progress = ? WHERE id = ?;
+WITH changed (id, sequence, updated_at, is_final, progress) AS (VALUES {rows})
+UPDATE task SET (sequence, updated_at, is_final, progress)
+  = (SELECT sequence, updated_at, is_final, progress FROM changed WHERE changed.id = task.id)
+WHERE id IN (SELECT id FROM changed);
 
 -- name: insert_outbox
-INSERT INTO outbox (position, event_id, task, type, key, data, created_at, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO outbox (position, event_id, task, type, key, data, created_at, sequence) VALUES {rows};
 
 -- name: insert_command
 INSERT INTO command (command_id, event_id, command, subject, data, source, received_at, is_waiting)
@@ -119,7 +131,7 @@ WHERE id = (SELECT id FROM request WHERE task_id = ?) AND fence = ? AND state = 
 SELECT cancel_id IS NOT NULL FROM task WHERE id = (SELECT id FROM request WHERE task_id = ?);
 
 -- name: upsert_checkpoint
-INSERT INTO checkpoint (task, epoch, step, input_hash, output, code_version, duration_s) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO checkpoint (task, epoch, step, input_hash, output, code_version, duration_s) VALUES {rows}
 ON CONFLICT (task, epoch, step) DO UPDATE SET input_hash = excluded.input_hash, output = excluded.output,
   code_version = excluded.code_version, duration_s = excluded.duration_s;
 
@@ -133,10 +145,11 @@ SELECT data FROM answer WHERE query_id = ?;
 
 -- name: unsent
 SELECT o.position, o.event_id, r.task_id, o.type, o.key, o.data, o.created_at, o.sequence, r.attributes
-FROM outbox o LEFT JOIN request r ON r.id = o.task ORDER BY o.position LIMIT ?;
+FROM outbox o LEFT JOIN request r ON r.id = o.task
+WHERE o.position NOT IN (SELECT value FROM json_each(?)) ORDER BY o.position LIMIT ?;
 
 -- name: delete_outbox
-DELETE FROM outbox WHERE position = ?;
+DELETE FROM outbox WHERE position IN (SELECT value FROM json_each(?));
 
 -- name: park
 INSERT INTO parked (position, event_id, task, type, key, data, created_at, sequence, reason, parked_at)
