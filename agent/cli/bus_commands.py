@@ -106,7 +106,7 @@ def watch(
 
 
 def _watch(settings: Settings, task: str, as_json: bool) -> None:
-    progress: Progress = run(follow(root.bus(settings), task, stderr))
+    progress: Progress = run(follow(root.bus(settings), task, stderr, clock=SystemClock()))
     if as_json:
         print_json({
             "task_id": task,

@@ -21,6 +21,7 @@ from agent.cli.common import Exit, fail, load_settings, plain, read_document, ru
 from agent.cli.progress import Progress, follow
 from agent.cli.report import show_end
 from agent.cli.service_commands import first_answer
+from agent.clock import SystemClock
 from agent.context.manager import ContextManager
 from agent.errors import EnvironmentUnfit
 from agent.fileset import UnsafePath, safe_path
@@ -129,7 +130,7 @@ async def _run(settings: Settings, folder: Path, document: bytes, media_type: st
 
 async def _follow_or_die(settings: Settings, task: str, agent: asyncio.subprocess.Process, folder: Path) -> Progress:
     """Watch until the task ends. Raises EnvironmentUnfit if the agent dies before."""
-    watching = asyncio.create_task(follow(root.bus(settings), task, stderr))
+    watching = asyncio.create_task(follow(root.bus(settings), task, stderr, clock=SystemClock()))
     dying = asyncio.create_task(agent.wait())
     try:
         await asyncio.wait({watching, dying}, return_when=asyncio.FIRST_COMPLETED)

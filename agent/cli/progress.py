@@ -1,8 +1,9 @@
 """Watching a task: status events read back from the bus become a picture of its phases, steps and gates."""
 
-import time
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,55 +13,59 @@ from rich.text import Text
 
 from agent.bus.port import Bus, Record
 from agent.cli.common import plain, visible
+from agent.cli.gate_sheet import MARKS, gates_so_far
+from agent.clock import Clock
 from contracts import topics
 from contracts.codec import Message, decode
 from contracts.delivery import Evidence, TaskDelivered
 from contracts.errors import ContractError
 from contracts.failures import TaskDeadLettered
-from contracts.status import TERMINAL, Phase, TaskStatus
+from contracts.status import TERMINAL, Phase, Status, TaskStatus
 
-MARKS = {"pass": "[green]✓[/]", "fail": "[red]✗[/]", "skipped": "[yellow]–[/]", "waived": "[yellow]~[/]"}
 PHASES = tuple(Phase)
+HEARD_NOTHING_S = 5.0
+HEARD_NOTHING = (
+    "nothing is told of this task yet: is an agent (`backwright run`) at work on this broker? Ctrl-C ends the watch"
+)
 
 
 @dataclass(slots=True)
 class Progress:
-    """What the events have told so far."""
+    """What the events have told so far. Seconds count from the first event, by the events' own times."""
 
     task_id: str
-    started: float = field(default_factory=time.monotonic)
+    began: datetime | None = None
     last: TaskStatus | None = None
     delivery: TaskDelivered | None = None
     dead_letter: TaskDeadLettered | None = None
-    running: dict[str, float] = field(default_factory=dict)  # step → since
-    finished: list[tuple[str, float | None]] = field(default_factory=list)  # step, seconds
+    running: dict[str, float] = field(default_factory=dict)  # step → since second
     gates: list[Evidence] = field(default_factory=list)
-    phases: dict[str, list[float]] = field(default_factory=dict)  # label → [first seen, last seen]
+    phases: dict[str, tuple[float, float]] = field(default_factory=dict)  # label → (first, last second)
 
     @property
     def ended(self) -> bool:
         """Whether the task is in a terminal state."""
         return self.last is not None and self.last.status in TERMINAL
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since watching began."""
-        return time.monotonic() - self.started
+    def second(self, moment: datetime) -> float:
+        """Seconds from the first event to `moment`."""
+        return max(0.0, (moment - self.began).total_seconds()) if self.began else 0.0
 
-    def take(self, status: TaskStatus) -> None:
-        """Fold one event in."""
-        now = time.monotonic()
+    def take(self, status: TaskStatus, moment: datetime) -> None:
+        """Fold one event of `moment` in."""
+        self.began = self.began or moment
+        second = self.second(moment)
         self.last = status
-        self.phases.setdefault(status.phase, [now, now])[1] = now
+        self.phases[status.phase] = (self.phases.get(status.phase, (second, second))[0], second)
         if status.gate is not None:
-            self.gates.append(status.gate)
-        if status.step is None:
-            return
-        if status.step.state == "started":
-            self.running[status.step.name] = now
-        else:
+            # A later attempt measures again.
+            self.gates[:] = [*(one for one in self.gates if one.gate != status.gate.gate), status.gate]
+        if status.step is not None and status.step.state == "started":
+            self.running[status.step.name] = second
+        elif status.step is not None:
             self.running.pop(status.step.name, None)
-            self.finished.append((status.step.name, status.step.duration_s))
+        if self.ended:
+            self.running.clear()
 
 
 async def messages(bus: Bus, task_id: str) -> AsyncIterator[Message]:
@@ -91,25 +96,40 @@ def _about(record: Record, task_id: str) -> Message | None:
     return message if getattr(message.payload, "task_id", None) == task_id else None
 
 
-async def follow(bus: Bus, task_id: str, console: Console) -> Progress:
-    """Show a task live until it ends; lines instead of a picture where the console is no terminal."""
+async def follow(
+    bus: Bus, task_id: str, console: Console, *, clock: Clock, patience_s: float = HEARD_NOTHING_S
+) -> Progress:
+    """Show a task live until it ends; lines instead of a picture where the console is no terminal.
+
+    Where nothing is heard of it for `patience_s`, says so once, and goes on.
+    """
     progress = Progress(task_id)
-    screen = _Screen(progress, console)
+    screen = _Screen(progress, console, clock)
+    hint = asyncio.get_running_loop().call_later(patience_s, screen.say, HEARD_NOTHING)
     with screen:
-        async for message in messages(bus, task_id):
-            match message.payload:
-                case TaskStatus() as status:
-                    progress.take(status)
-                    screen.show(status)
-                case TaskDelivered() as delivery:
-                    progress.delivery = delivery
-                case TaskDeadLettered() as dead:
-                    progress.dead_letter = dead
-                case _:
-                    continue
-            if _is_complete(progress):
-                break
+        try:
+            async for message in messages(bus, task_id):
+                hint.cancel()
+                _take(progress, message, screen, clock)
+                if _is_complete(progress):
+                    break
+        finally:
+            hint.cancel()
     return progress
+
+
+def _take(progress: Progress, message: Message, screen: "_Screen", clock: Clock) -> None:
+    match message.payload:
+        case TaskStatus() as status:
+            moment = message.envelope.time or clock.now()
+            progress.take(status, moment)
+            screen.show(status, moment)
+        case TaskDelivered() as delivery:
+            progress.delivery = delivery
+        case TaskDeadLettered() as dead:
+            progress.dead_letter = dead
+        case _:
+            pass
 
 
 def _is_complete(progress: Progress) -> bool:
@@ -122,9 +142,10 @@ def _is_complete(progress: Progress) -> bool:
 class _Screen:
     """A live picture on a terminal, one line per event elsewhere."""
 
-    def __init__(self, progress: Progress, console: Console) -> None:
+    def __init__(self, progress: Progress, console: Console, clock: Clock) -> None:
         self._progress = progress
         self._console = console
+        self._clock = clock
         self._live = (
             Live(get_renderable=self._picture, console=console, refresh_per_second=8) if console.is_terminal else None
         )
@@ -138,18 +159,22 @@ class _Screen:
         if self._live:
             self._live.stop()
 
-    def show(self, status: TaskStatus) -> None:
+    def show(self, status: TaskStatus, moment: datetime) -> None:
         """Tell about one event."""
         if self._live:
             self._live.refresh()
         else:
-            self._console.print(line(self._progress.elapsed_s, status))
+            self._console.print(line(self._progress.second(moment), status))
+
+    def say(self, text: str) -> None:
+        """A line of our own, above the picture."""
+        self._console.print(f"  {text}", style="dim", markup=False)
 
     def _picture(self) -> RenderableType:
-        return picture(self._progress)
+        return picture(self._progress, self._clock.now())
 
 
-def line(elapsed_s: float, status: TaskStatus) -> str:
+def line(second: float, status: TaskStatus) -> str:
     """One event as a line of text (rich markup)."""
     step = status.step
     what = status.message or ""
@@ -161,53 +186,40 @@ def line(elapsed_s: float, status: TaskStatus) -> str:
     else:
         what = plain(what)
     count = f"{step.done:2}/{step.total}" if step else "     "
-    return f"{elapsed_s:6.1f} s  {count}  [bold]{status.status:10}[/] {what}"
+    return f"{second:6.1f} s  {count}  [bold]{status.status:10}[/] {what}"
 
 
-def picture(progress: Progress) -> RenderableType:
-    """Phases with their times, the steps that run, and the gates so far."""
-    now = time.monotonic()
+def picture(progress: Progress, now: datetime) -> RenderableType:
+    """Phases with their times, the steps that run, and the gates so far; at the end only what no report repeats."""
     last = progress.last
     done, total = (last.step.done, last.step.total) if last and last.step else (0, 0)
+    second = max((end for _, end in progress.phases.values()), default=0.0) if progress.ended else progress.second(now)
     head = Text.assemble(
-        (f" {last.status if last else 'waiting for the first status'} ", "bold"), f"  {progress.elapsed_s:5.1f} s", f"   steps {done}/{total}" if total else ""
+        (f" {last.status if last else 'waiting for the first status'} ", "bold"), f"  {second:5.1f} s", f"   steps {done}/{total}" if total else ""
     )  # fmt: skip
     phases = Table.grid(padding=(0, 2))
     for phase in PHASES:
-        phases.add_row(*_phase_row(progress, phase, now))
+        phases.add_row(*_phase_row(progress, phase, second))
     running = [
-        Spinner("dots", text=Text(f"{visible(name)}  {now - since:.1f} s", style="cyan"))
+        Spinner("dots", text=Text(f"{visible(name)}  {second - since:.1f} s", style="cyan"))
         for name, since in progress.running.items()
     ]
-    return Group(head, phases, *running, gates_table(progress.gates) if progress.gates else "")
+    is_repeated = progress.delivery is not None or (last is not None and progress.ended and bool(last.evidence))
+    gates = [] if is_repeated else progress.gates
+    return Group(head, phases, *running, gates_so_far(gates) if gates else "")
 
 
-def _phase_row(progress: Progress, phase: str, now: float) -> tuple[str, str, str]:
+def _phase_row(progress: Progress, phase: str, second: float) -> tuple[str, str, str]:
     span = progress.phases.get(phase)
     if span is None:
         return " ", f"[dim]{phase}[/]", ""
-    later = any(other in progress.phases for other in PHASES[PHASES.index(Phase(phase)) + 1 :])
-    is_done = later or progress.ended
-    end = span[1] if is_done else now
-    return ("[green]✓[/]" if is_done else "[cyan]▶[/]"), phase, f"{end - span[0]:5.1f} s"
+    if progress.last is not None and progress.last.phase == phase:
+        return _mark(progress.last), phase, f"{second - span[0]:5.1f} s"
+    return "[green]✓[/]", phase, f"{span[1] - span[0]:5.1f} s"
 
 
-def gates_table(gates: list[Evidence] | tuple[Evidence, ...]) -> Table:
-    """Gates with measured values and thresholds."""
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in ("", "gate", "measured", "threshold", "seconds", "what was seen"):
-        table.add_column(name, overflow="fold")
-    for evidence in gates:
-        duration = f"{evidence.duration_s:.1f}" if evidence.duration_s is not None else ""
-        table.add_row(
-            MARKS[evidence.verdict], plain(evidence.gate), _figure(evidence.value, evidence.unit), _figure(evidence.threshold, evidence.unit),
-            duration, plain(evidence.summary),
-        )  # fmt: skip
-    return table
-
-
-def _figure(value: object, unit: str | None) -> str:
-    if value is None or isinstance(value, bool):  # the mark of the verdict says as much
-        return "-"
-    text = f"{value:g}" if isinstance(value, int | float) else plain(str(value))
-    return f"{text} {plain(unit)}" if unit and not isinstance(value, str) else text
+def _mark(last: TaskStatus) -> str:
+    """Of the phase that the last status is of."""
+    if last.status not in TERMINAL:
+        return "[cyan]▶[/]"
+    return "[green]✓[/]" if last.status is Status.COMPLETED else "[red]✗[/]"

@@ -6,7 +6,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 from agent.cli.common import plain, stdout
-from agent.cli.progress import Progress, gates_table
+from agent.cli.gate_sheet import gates_table
+from agent.cli.progress import Progress
 from contracts.delivery import Evidence, GateVerdict, TaskDelivered
 from contracts.status import TaskStatus
 
@@ -26,7 +27,7 @@ def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
     """The sentence, the gates, the readiness items, the operations, and where everything lies."""
     stdout.print()
     stdout.print(Panel(plain(delivery.summary), title="Delivery", border_style="green", expand=False))
-    stdout.print(gates_table(delivery.evidence))
+    stdout.print(gates_table(delivery.evidence, columns=stdout.width))
     ready = Table.grid(padding=(0, 1))
     for item in delivery.readiness:
         ready.add_row(READINESS.get(item.state, ""), plain(item.item), plain(item.note or ", ".join(item.evidence)))
@@ -53,15 +54,17 @@ def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
 def show_failure(status: TaskStatus, workspace: Path) -> None:
     """The terminal status with diagnostics, failed gates and what to read."""
     stdout.print()
-    stdout.print(f"[bold red]{status.status}[/]  {plain(status.message or '')}")
+    told = "" if status.diagnostics else status.message or ""  # a refusal's message is its first diagnostic
+    stdout.print(f"[bold red]{status.status}[/]  {plain(told)}".rstrip())
     for diagnostic in status.diagnostics:
         stdout.print(
             f"  {plain(diagnostic.pointer) or '(document)'}: {plain(diagnostic.message)}\n    remedy: {plain(diagnostic.remedy)}"
         )
-    if status.error is not None:
-        stdout.print(f"  {plain(status.error.kind)} {plain(status.error.code)}: {plain(status.error.message)}")
+    if status.error is not None and not status.diagnostics:
+        why = "" if status.error.message == status.message else f": {plain(status.error.message)}"
+        stdout.print(f"  {plain(status.error.kind)} {plain(status.error.code)}{why}")
     if status.evidence:
-        stdout.print(gates_table(status.evidence))
+        stdout.print(gates_table(status.evidence, columns=stdout.width))
     for evidence in status.evidence:
         if evidence.verdict is GateVerdict.FAIL:
             show_faults(evidence, workspace)

@@ -17,7 +17,7 @@ import typer
 
 from agent import app as root
 from agent.cli.common import Exit, fail, load_settings, plain, print_json, run, stderr, stdout
-from agent.cli.progress import MARKS, gates_table
+from agent.cli.gate_sheet import MARKS, gates_table
 from agent.cli.report import READINESS, show_faults
 from agent.clock import SystemClock
 from agent.gates.gate import Subject, Tools
@@ -62,7 +62,7 @@ def verify(
             }
         )
     else:
-        stdout.print(gates_table(evidence))
+        stdout.print(gates_table(evidence, columns=stdout.width))
         for item in items:
             stdout.print(f"{READINESS.get(item.state, '')} {plain(item.item)}  [dim]{plain(item.note or '')}[/]")
         for one in evidence:

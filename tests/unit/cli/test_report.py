@@ -10,7 +10,7 @@ from rich.table import Table
 from agent.cli.common import print_json, stdout
 from agent.cli.report import show_failure
 from contracts.delivery import Evidence, GateVerdict
-from contracts.status import Diagnostic, Phase, Status, TaskStatus
+from contracts.status import Diagnostic, ErrorReport, Phase, Status, TaskStatus
 
 
 def test_a_failed_gate_shows_its_faults_and_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +44,22 @@ def test_a_refused_document_shows_place_and_remedy(tmp_path: Path, capsys: pytes
     )
 
     assert "/paths/[red]: wrong" in capsys.readouterr().out
+
+
+def test_a_refusal_says_each_thing_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Message, diagnostic and error carry the same sentence in the event; a person reads it once."""
+    diagnostic = Diagnostic(pointer="/openapi", code="x", severity="error", message="no version", remedy="mend it")
+    error = ErrorReport(kind="permanent", code="x", message="no version (mend it)")
+
+    show_failure(
+        TaskStatus(
+            status=Status.REJECTED, phase=Phase.ANALYSE, completed=(), pending=(), message="no version (mend it)",
+            diagnostics=(diagnostic,), error=error,
+        ),
+        tmp_path,
+    )  # fmt: skip
+
+    assert capsys.readouterr().out.count("no version") == 1
 
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\r\nforged [red]line[/]"
