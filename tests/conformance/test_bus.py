@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
-from agent.bus.kafka import KafkaBus, KafkaConsumer
+from agent.bus.kafka import KafkaBus, KafkaConsumer, KafkaProducer
 from agent.bus.memory import MemoryBus
 from agent.bus.port import Bus, Consumer, Outgoing, Record, RecordTooLarge
 from agent.errors import BusUnavailable, FatalError
@@ -193,6 +193,20 @@ async def test_a_record_that_is_too_large_is_named_after_the_ones_before_it(bus:
     await consumer.stop()
 
     assert [r.value for r in seen] == [b"0"]
+
+
+async def test_a_send_waits_for_all_replicas_and_a_try_again_writes_once(bus: Bus) -> None:
+    """Neither shows at a single healthy broker, so what was asked of the client is looked at."""
+    producer = bus.producer()
+    if not isinstance(producer, KafkaProducer):
+        pytest.skip("the memory bus has no replicas")
+    await producer.start()
+    await producer.send([record(0)])
+
+    assert producer._client is not None
+    assert producer._client._sender._acks == -1
+    assert producer._client._txn_manager.has_pid()
+    await producer.stop()
 
 
 async def test_tombstones_and_missing_keys_arrive(bus: Bus, group: str) -> None:

@@ -1,6 +1,7 @@
 """What only the shared journal promises: many replicas, and a server that comes and goes."""
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -310,6 +311,22 @@ async def test_replica_that_was_stopped_is_fenced_by_another(store: PostgresStor
 
 
 # --- intake -----------------------------------------------------------------------------------------------------------
+
+
+async def test_lease_time_is_that_of_the_moment_and_not_of_the_transaction(store: PostgresStore) -> None:
+    """A statement that waited for a lock, in a transaction that began long ago, must not hand out a lease of the past."""
+    connection = await store.connect()
+    async with connection.transaction():
+        began = float(await connection.fetchval("SELECT extract(epoch FROM now())"))
+        await connection.execute("SELECT pg_sleep(0.05)")
+        assert await connection.fetchval(SQL["now"]) >= began + 0.05
+    await connection.close()
+
+    of_the_transaction = re.compile(
+        r"\b(now\(\)|(transaction|statement)_timestamp\(\)|current_timestamp)", re.IGNORECASE
+    )
+    assert [name for name, text in SQL.items() if of_the_transaction.search(text)] == []
+    assert all("clock_timestamp()" in SQL[name] for name in ("look", "renew", "keep_relay"))
 
 
 async def test_command_and_its_task_on_two_replicas_meet(store: PostgresStore) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -23,6 +24,15 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[ExportTraceServiceRequest] = []
 
+    @classmethod
+    @contextmanager
+    def serving(cls) -> "Iterator[Receiver]":
+        """On a free port, in a thread."""
+        with cls() as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            yield server
+            server.shutdown()
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: Receiver
@@ -42,11 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Receiver.serving() as receiver:
+        yield receiver
 
 
 def test_spans_reach_a_real_receiver_with_a_link_to_the_sender(receiver: Receiver) -> None:
