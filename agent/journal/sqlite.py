@@ -54,9 +54,24 @@ CHUNK = 500  # keys per IN list; older SQLite takes 999 placeholders
 ROWS = 32  # per statement, for the same reason: of at most 25 columns; a power of two
 STATEMENTS = 300  # prepared ones that are kept: some fifty, and ten more by number of rows
 UPKEEP_LIMIT = 1000  # rows of one kind that a claim moves on
+TIDY_LIMIT = 200  # with a million archived tasks 10 ms for whoever waits behind it; 1000 are 50 ms
+LATEST: Final = max(number for number, _ in sql.migrations("sqlite"))
 
+# A task and its request, the one way and the other.
+ARCHIVE = (
+    "archive_task", "forget_request", "archive_request", "delete_task", "delete_request", "delete_checkpoints",
+)  # fmt: skip
+RESTORE = ("restore_task", "restore_request", "delete_archived_task", "delete_archived_request")
+
+_REQUEST = (
+    "id, task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at, attempt_deadline_s,"
+    " total_deadline_s, attributes, origin, origin_value, request"
+)
 _TASK = ", ".join(rows.TASK_COLUMNS)
-SQL: Final[Mapping[str, str]] = {name: text.replace("{task}", _TASK) for name, text in sql.statements("sqlite").items()}
+SQL: Final[Mapping[str, str]] = {
+    name: text.replace("{task}", _TASK).replace("{request}", _REQUEST)
+    for name, text in sql.statements("sqlite").items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +110,13 @@ class SqliteJournal:
         if self._is_readonly:
             if not self._path.is_file():
                 raise EnvironmentUnfit(f"there is no journal at {self._path}", remedy="start `backwright run` first")
-            self._group = self._reader = GroupCommit(self._connect(READER), self._wakeups.bump, begin="BEGIN")
+            connection = self._connect(READER)
+            if _version(connection) != LATEST:
+                connection.close()
+                raise EnvironmentUnfit(
+                    f"the journal {self._path} is of another release", remedy="start `backwright run` of this one first"
+                )
+            self._group = self._reader = GroupCommit(connection, self._wakeups.bump, begin="BEGIN")
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._path.with_name(self._path.name + ".lock"))
@@ -397,13 +418,13 @@ class SqliteJournal:
         found = await self._look(lambda transaction: transaction.connection.execute(SQL["mentions"]).fetchall())
         return frozenset(name for (text,) in found for name in rows.ARTIFACT_NAME.findall(text))
 
-    async def tidy(self, *, older_than_s: float, limit: int = 1000) -> Tidied:
+    async def tidy(self, *, older_than_s: float, limit: int = TIDY_LIMIT) -> Tidied:
         return await self._run(lambda transaction: self._tidy(transaction.connection, older_than_s, limit))
 
     def _tidy(self, connection: sqlite3.Connection, older_than_s: float, limit: int) -> Tidied:
         before = self._clock.now().timestamp() - older_than_s
         ended = connection.execute(SQL["ended_tasks"], (before, limit)).fetchall()
-        for statement in ("archive_tasks", "forget_request", "delete_task", "delete_checkpoints"):
+        for statement in ARCHIVE:
             connection.executemany(SQL[statement], ended)
         answers = connection.execute(SQL["delete_answers"], (before, limit)).rowcount
         commands = connection.execute(SQL["delete_commands"], (before, limit)).rowcount
@@ -444,8 +465,8 @@ class SqliteJournal:
         """Write a decision: the row, its events, the dead letters among them."""
         if decision.row != before:
             if before.state in TERMINAL:  # a replay: if the task is archived, it comes back
-                connection.execute(SQL["restore_task"], (before.id,))
-                connection.execute(SQL["delete_archived"], (before.id,))
+                for statement in RESTORE:
+                    connection.execute(SQL[statement], (before.id,))
             _write_rows(connection, "update_task", [rows.task_columns(decision.row)])
         self._publish(connection, [(before.id, decision.events)], now)
 
@@ -509,10 +530,18 @@ def _lock(path: Path) -> int:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     """Run the scripts that this file has not seen, each in a transaction of its own."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
+    if version > LATEST:
+        raise sqlite3.DatabaseError("a later release has written it")
     for number, script in sql.migrations("sqlite"):
         if number > version:
             connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number:d}; COMMIT;")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Number of the last script that the file has seen."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _runs(batch: Iterable[Intake]) -> Iterable[tuple[bool, list[Any]]]:
@@ -522,7 +551,8 @@ def _runs(batch: Iterable[Intake]) -> Iterable[tuple[bool, list[Any]]]:
 
 def _known(connection: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, str]:
     """Payload digests of the tasks that are known already."""
-    return dict(_in_chunks(connection, "known_requests", task_ids))
+    archived = _in_chunks(connection, "known_archived_requests", task_ids)
+    return dict([*_in_chunks(connection, "known_requests", task_ids), *archived])
 
 
 def _early(connection: sqlite3.Connection, task_id: str) -> list[NewCommand]:

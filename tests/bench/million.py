@@ -124,7 +124,7 @@ def _copy_sqlite(path: Path, number: int) -> None:
         "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= ?) INSERT INTO fresh SELECT i, fresh_id() FROM n",
         (number,),
     )
-    for table in ("request", "archive"):
+    for table in ("archived_request", "archive"):
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         connection.execute(_copy(table, names))
     connection.commit()

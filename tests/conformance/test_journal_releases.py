@@ -157,7 +157,8 @@ async def load_postgres(dsn: str, release: str) -> None:
         if str(number) in made["migrations"]["postgres"]:
             await connection.execute(script)
             await connection.execute("INSERT INTO migration VALUES ($1, now())", number)
-    for table, found in made["rows"].items():
+    for name_in_sqlite, found in made["rows"].items():
+        table = name_in_sqlite.replace("archived_request", "request")  # PostgreSQL keeps all in one
         columns = await connection.fetch(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1", table
         )

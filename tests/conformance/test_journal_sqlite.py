@@ -1,22 +1,27 @@
 """What only the journal in a file promises: one agent, durability, group commit, readers beside it."""
 
 import asyncio
+import re
 import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
+from agent.journal.group import Transaction
 from agent.journal.port import Ending, Finish, State
-from agent.journal.sqlite import SqliteJournal
+from agent.journal.sqlite import LATEST, SQL, SqliteJournal
 from tests.conformance.journals import (
     LEASE_S,
     SETTINGS,
     FakeClock,
     SqliteStore,
+    about_letter,
     accept,
     accepted,
     answer,
@@ -183,9 +188,89 @@ async def test_bytes_of_a_task_that_cannot_run_again_are_not_kept(store: SqliteS
     await store.journal.close()
 
     connection = sqlite3.connect(store.folder / "journal.sqlite")
-    kept = dict(connection.execute("SELECT idempotency_key, length(request) > 0 FROM request").fetchall())
+    kept = dict(connection.execute("SELECT idempotency_key, length(request) > 0 FROM archived_request").fetchall())
     connection.close()
     assert kept == {"done": 0, "failed": 1}
+
+
+async def test_keys_of_archived_tasks_lie_apart(store: SqliteStore) -> None:
+    """A new key dirties a page of an index that is as large as what is at work, not as what ever was."""
+    task = new_task("failed")
+    await accepted(store.journal, task)
+    await store.journal.finish(await claim_one(store.journal), Finish(Ending.FAILED, [letter("letter-failed")]))
+    await relay(store.journal)
+    await store.journal.tidy(older_than_s=0)
+
+    assert await _held(store) == {"request": 0, "archived_request": 1}
+    assert await accept(store.journal, task, replace(task, payload_digest="other")) == ["duplicate", "conflict"]
+    await accept(store.journal, about_letter("letter-failed"))
+    assert await _held(store) == {"request": 1, "archived_request": 0}, "a replay brings it back"
+    assert await accept(store.journal, task) == ["duplicate"]
+    assert (await claim_one(store.journal)).request == task.request
+
+
+async def _held(store: SqliteStore) -> dict[str, int]:
+    journal = store.journal
+    assert isinstance(journal, SqliteJournal)
+
+    def count(transaction: Transaction, table: str) -> int:
+        return int(transaction.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    return {table: await journal._run(partial(count, table=table)) for table in ("request", "archived_request")}
+
+
+async def test_ids_are_not_used_again_when_the_newest_task_is_archived(store: SqliteStore) -> None:
+    """Both tables count: else the next task would take the row of an archived one."""
+    await accepted(store.journal, new_task("old"))
+    await store.journal.finish(await claim_one(store.journal), Finish(Ending.COMPLETED))
+    await relay(store.journal)
+    await store.journal.tidy(older_than_s=0)
+    await store.reopen()
+
+    await accepted(store.journal, new_task("new"))
+
+    assert [(view.task_id, view.state) for view in await store.journal.tasks()] == [
+        (new_task("new").task_id, State.AVAILABLE), (new_task("old").task_id, State.COMPLETED),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "statement", [name for name, text in SQL.items() if "request" in text and "{rows}" not in text]
+)
+async def test_no_statement_reads_all_requests(store: SqliteStore, statement: str) -> None:
+    """A million archived tasks are found by an index, or, where people list the newest, from the end of the ids."""
+    await store.journal.close()
+    text = SQL[statement].replace("{keys}", "?, ?")
+    numbered = re.findall(r"\?(\d+)", text)
+    values = [None] * (max(map(int, numbered)) if numbered else text.count("?"))
+    connection = sqlite3.connect(store.folder / "journal.sqlite")
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]
+    connection.close()
+
+    names = {"request", "archived_request"} | set(
+        re.findall(r"(?:FROM|JOIN) (?:archived_)?request (?:AS )?([a-z])\b", text)
+    )
+    scanned = [
+        step for step in plan if (found := re.match(r"SCAN (?:TABLE \w+ AS |TABLE )?(\w+)", step)) and found[1] in names
+    ]
+    assert scanned == []
+    assert not [step for step in plan if "AUTOMATIC" in step]
+
+
+@pytest.mark.parametrize("version", [LATEST - 1, LATEST + 1])
+async def test_journal_of_another_release(store: SqliteStore, version: int) -> None:
+    """Who only looks brings nothing up to date; what a later release wrote is not guessed at."""
+    await store.journal.close()
+    path = store.folder / "journal.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+
+    with pytest.raises(EnvironmentUnfit, match="another release"):
+        await SqliteJournal.open_readonly(path).open()
+    if version > LATEST:
+        with pytest.raises(EnvironmentUnfit, match="later release"):
+            await store.journal.open()
 
 
 async def test_full_disk_is_unavailable_and_nothing_is_stored(store: SqliteStore) -> None:

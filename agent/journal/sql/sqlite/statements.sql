@@ -1,8 +1,11 @@
--- {task} stands for the columns of lifecycle.TaskRow in its order, {keys} for the placeholders of a chunk of keys, {rows}
--- for those of several rows: filled in by sqlite.py, from constants and numbers.
+-- {task} stands for the columns of lifecycle.TaskRow in its order, {request} for those of a request, {keys} for the
+-- placeholders of a chunk of keys, {rows} for those of several rows: filled in by sqlite.py, from constants and numbers.
 
 -- name: known_requests
 SELECT task_id, payload_digest FROM request WHERE task_id IN ({keys});
+
+-- name: known_archived_requests
+SELECT task_id, payload_digest FROM archived_request WHERE task_id IN ({keys});
 
 -- name: any_waiting_command
 SELECT 1 FROM command WHERE is_waiting = 1 LIMIT 1;
@@ -15,9 +18,7 @@ ORDER BY id;
 UPDATE command SET is_waiting = 0 WHERE is_waiting = 1 AND subject = ?;
 
 -- name: insert_request
-INSERT INTO request (id, task_id, payload_digest, source, idempotency_key, kind, ordering_key, accepted_at,
-  attempt_deadline_s, total_deadline_s, attributes, origin, origin_value, request)
-VALUES {rows};
+INSERT INTO request ({request}) VALUES {rows};
 
 -- name: insert_task
 INSERT INTO task (ordering_key, {task}) VALUES {rows};
@@ -63,7 +64,9 @@ INSERT INTO dead_letter (dead_letter_id, task, place, code, data, created_at) VA
 ON CONFLICT DO NOTHING;
 
 -- name: letter_state
-SELECT l.is_closed, r.task_id FROM dead_letter l LEFT JOIN request r ON r.id = l.task WHERE l.dead_letter_id = ?;
+SELECT l.is_closed, coalesce(r.task_id, a.task_id)
+FROM dead_letter l LEFT JOIN request r ON r.id = l.task LEFT JOIN archived_request a ON a.id = l.task
+WHERE l.dead_letter_id = ?;
 
 -- name: close_letter
 UPDATE dead_letter SET is_closed = 1 WHERE dead_letter_id = ?;
@@ -75,12 +78,15 @@ SELECT {task} FROM task WHERE id = (SELECT id FROM request WHERE task_id = ?);
 SELECT {task} FROM task WHERE id IN (SELECT id FROM request WHERE task_id IN ({keys}));
 
 -- name: archived_by_task_id
-SELECT {task} FROM archive WHERE id = (SELECT id FROM request WHERE task_id = ?);
+SELECT {task} FROM archive WHERE id = (SELECT id FROM archived_request WHERE task_id = ?);
 
 -- name: restore_task
 INSERT INTO task (ordering_key, {task}) SELECT ordering_key, {task} FROM archive WHERE id = ?;
 
--- name: archive_tasks
+-- name: restore_request
+INSERT INTO request ({request}) SELECT {request} FROM archived_request WHERE id = ?;
+
+-- name: archive_task
 INSERT INTO archive (ordering_key, {task}) SELECT ordering_key, {task} FROM task WHERE id = ?;
 
 -- The bytes of a task that can never run again are not kept; a failed one may be replayed from its dead letter.
@@ -88,11 +94,20 @@ INSERT INTO archive (ordering_key, {task}) SELECT ordering_key, {task} FROM task
 UPDATE request SET request = x'', origin_value = NULL
 WHERE id = ?1 AND EXISTS (SELECT 1 FROM task WHERE id = ?1 AND state <> 'failed');
 
+-- name: archive_request
+INSERT INTO archived_request ({request}) SELECT {request} FROM request WHERE id = ?;
+
 -- name: delete_task
 DELETE FROM task WHERE id = ?;
 
--- name: delete_archived
+-- name: delete_request
+DELETE FROM request WHERE id = ?;
+
+-- name: delete_archived_task
 DELETE FROM archive WHERE id = ?;
+
+-- name: delete_archived_request
+DELETE FROM archived_request WHERE id = ?;
 
 -- name: delete_checkpoints
 DELETE FROM checkpoint WHERE task = ?;
@@ -144,8 +159,9 @@ WHERE r.task_id = ? ORDER BY c.rowid;
 SELECT data FROM answer WHERE query_id = ?;
 
 -- name: unsent
-SELECT o.position, o.event_id, r.task_id, o.type, o.key, o.data, o.created_at, o.sequence, r.attributes
-FROM outbox o LEFT JOIN request r ON r.id = o.task
+SELECT o.position, o.event_id, coalesce(r.task_id, a.task_id), o.type, o.key, o.data, o.created_at, o.sequence,
+  coalesce(r.attributes, a.attributes)
+FROM outbox o LEFT JOIN request r ON r.id = o.task LEFT JOIN archived_request a ON r.id IS NULL AND a.id = o.task
 WHERE o.position NOT IN (SELECT value FROM json_each(?)) ORDER BY o.position LIMIT ?;
 
 -- name: delete_outbox
@@ -167,7 +183,7 @@ FROM request r JOIN task t ON t.id = r.id WHERE r.task_id = ?;
 -- name: archived_view
 SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
   t.updated_at, t.run_at, t.progress
-FROM request r JOIN archive t ON t.id = r.id WHERE r.task_id = ?;
+FROM archived_request r JOIN archive t ON t.id = r.id WHERE r.task_id = ?;
 
 -- name: views
 SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
@@ -177,21 +193,23 @@ FROM task t JOIN request r ON r.id = t.id WHERE ?1 = '' OR instr(?1, ',' || t.st
 -- name: archived_views
 SELECT t.id, r.task_id, t.state, r.kind, r.ordering_key, t.attempt, t.crashes, t.fence, t.sequence, t.priority, r.accepted_at,
   t.updated_at, t.run_at, t.progress
-FROM archive t JOIN request r ON r.id = t.id WHERE ?1 = '' OR instr(?1, ',' || t.state || ',') ORDER BY t.id DESC LIMIT ?2;
+FROM archive t JOIN archived_request r ON r.id = t.id WHERE ?1 = '' OR instr(?1, ',' || t.state || ',') ORDER BY t.id DESC LIMIT ?2;
 
 -- name: dead_letters
-SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+SELECT l.data, coalesce(r.ordering_key, a.ordering_key), l.is_closed
+FROM dead_letter l LEFT JOIN request r ON r.id = l.task LEFT JOIN archived_request a ON a.id = l.task
 WHERE l.is_closed = 0 AND (?1 IS NULL OR l.created_at >= ?1)
   AND (?2 = '[]' OR l.dead_letter_id IN (SELECT value FROM json_each(?2)))
   AND (?3 = '[]' OR l.code IN (SELECT value FROM json_each(?3)))
-  AND (?4 = '[]' OR r.task_id IN (SELECT value FROM json_each(?4)))
+  AND (?4 = '[]' OR coalesce(r.task_id, a.task_id) IN (SELECT value FROM json_each(?4)))
   AND (?5 = '[]' OR json_extract(l.data, '$.original.topic') IN (SELECT value FROM json_each(?5)))
-  AND (?6 = '[]' OR r.ordering_key IN (SELECT value FROM json_each(?6))
+  AND (?6 = '[]' OR coalesce(r.ordering_key, a.ordering_key) IN (SELECT value FROM json_each(?6))
     OR l.task IS NULL AND json_extract(l.data, '$.original.key') IN (SELECT value FROM json_each(?7)))
 ORDER BY l.id DESC LIMIT ?8;
 
 -- name: dead_letter
-SELECT l.data, r.ordering_key, l.is_closed FROM dead_letter l LEFT JOIN request r ON r.id = l.task
+SELECT l.data, coalesce(r.ordering_key, a.ordering_key), l.is_closed
+FROM dead_letter l LEFT JOIN request r ON r.id = l.task LEFT JOIN archived_request a ON a.id = l.task
 WHERE l.dead_letter_id = ?;
 
 -- name: counts
@@ -217,7 +235,7 @@ DELETE FROM command WHERE id IN (SELECT id FROM command WHERE is_waiting = 0 AND
 SELECT output FROM checkpoint UNION ALL SELECT data FROM dead_letter UNION ALL SELECT r.attributes FROM task t JOIN request r ON r.id = t.id;
 
 -- name: next_id
-SELECT coalesce(max(id), 0) + 1 FROM request;
+SELECT max(coalesce((SELECT max(id) FROM request), 0), coalesce((SELECT max(id) FROM archived_request), 0)) + 1;
 
 -- name: next_position
 SELECT max(coalesce((SELECT max(position) FROM outbox), 0), coalesce((SELECT max(position) FROM parked), 0)) + 1;
