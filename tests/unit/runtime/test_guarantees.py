@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.bus.memory import MemoryBus
+from agent.bus.port import Outgoing
 from agent.errors import FatalError, Fenced, JournalUnavailable
 from agent.journal.memory import MemoryJournal
 from agent.journal.port import Acceptance, Claim, Depths, Intake, OutboxRow, Renewal, State
@@ -456,6 +457,13 @@ async def test_the_leash_moves_with_each_renewal(harness: Harness) -> None:
 
 async def test_nothing_of_a_document_reaches_the_topics_names(harness: Harness) -> None:
     """Keys and headers carry what a sender wrote; topics never do."""
-    await harness.deliver(request("ok"))
+    sent = request("ok").outgoing
+    headers = (*sent.headers, ("ce_correlationid", b"backend.other.v1"), ("topic", b"../other"))
+    harness.bus.append(Outgoing(sent.topic, b"backend.other.v1", sent.value, headers))
+    harness.bus.append_raw(topics.TASKS.name, b"../other", b"backend.other.v1", {"ce_type": b"backend.other.v1"})
 
-    assert {topic.name for topic in topics.ALL} >= {name for name, _ in harness.bus._log}
+    await harness.until(lambda: harness.messages(topics.DELIVERIES) and harness.dead_letters())
+    await harness.settled()
+
+    written = {topics.TASKS, topics.STATUS, topics.DELIVERIES, topics.DEAD_LETTERS}
+    assert {name for name, _ in harness.bus._log} == {topic.name for topic in written}

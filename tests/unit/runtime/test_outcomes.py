@@ -10,8 +10,10 @@ import pytest
 
 from agent import __version__
 from agent.bus.port import Outgoing
+from agent.journal.memory import MemoryJournal
 from agent.journal.port import Checkpoint, Ending, State
 from agent.pipeline.port import Ledger, Outcome
+from agent.testing.clock import ManualClock
 from agent.testing.harness import Harness, cancel, request
 from contracts import topics
 
@@ -124,6 +126,38 @@ async def test_total_time_bounds_all_attempts(harness: Harness) -> None:
 
     [letter] = harness.dead_letters()
     assert letter["reason"]["code"] == "task.total_deadline"
+
+
+class Shifted(ManualClock):
+    """The time of a journal whose wall clock is another one than the worker's."""
+
+    def __init__(self, worker: ManualClock, shift_s: float) -> None:
+        super().__init__()
+        self._worker, self._shift_s = worker, shift_s
+
+    def now(self) -> datetime:
+        return self._worker.now() + timedelta(seconds=self._shift_s)
+
+    def monotonic(self) -> float:
+        return self._worker.monotonic()
+
+
+@pytest.mark.parametrize("shift_s", [-3600, 3600], ids=["the worker's is fast", "the worker's is slow"])
+async def test_total_time_is_not_read_from_a_wrong_wall_clock(tmp_path: Path, shift_s: float) -> None:
+    """Neither cut short nor prolonged by an hour: the journal's time up to the claim, the monotonic clock since."""
+    async with Harness(tmp_path, journal=lambda clock: MemoryJournal(Shifted(clock, shift_s))) as harness:
+        about = await harness.deliver(request("hang", total_deadline_s=60.0))
+        await harness.until(lambda: len(harness.scripted.effects) == 1)
+        for _ in range(9):
+            harness.advance(6)
+            await harness.settled()
+        assert harness.supervisor.worker.running == 1, "54 of 60 seconds"
+        harness.advance(7)
+
+        await harness.until_state(about, State.FAILED)
+
+        [letter] = harness.dead_letters()
+        assert letter["reason"]["code"] == "task.total_deadline"
 
 
 async def test_a_task_that_kills_its_worker_too_often_is_dead_lettered(harness: Harness) -> None:
