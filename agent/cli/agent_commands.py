@@ -10,23 +10,26 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from agent import app as root
-from agent.cli.common import known_variables, load_settings, print_json, run, stdout
-from agent.context.manager import ContextManager
+from agent.cli.common import Exit, Panel, fail, known_variables, load_settings, plain, print_json, run, stdout
+from agent.context.manager import ContextManager, FactsUnreadable, read_facts
 from agent.telemetry import logs
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("run")(run_agent)
-    app.command("context-manager")(context_manager)
-    app.command("check-config")(check_config)
+    app.command("check-config", rich_help_panel=Panel.BUS)(check_config)
+    app.command("run", rich_help_panel=Panel.BUS)(run_agent)
+    app.command("context-manager", rich_help_panel=Panel.BUS)(context_manager)
 
 
 def run_agent() -> None:
     """Run the agent: take tasks from the bus, build, measure, deliver. SIGTERM drains.
 
-    Needs a broker: set BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS (host:port). No Kafka at hand? `backwright demo` brings an
-    embedded one, `docker compose up` a real one with Grafana. Metrics and health: http://127.0.0.1:9464.
+    Needs a broker: set BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS (host:port).
+
+    No Kafka at hand? `backwright demo` brings an embedded one, `docker compose up` a real one with Grafana.
+
+    Metrics and health: http://127.0.0.1:9464, for example /metrics and /health/ready.
     """
     settings = load_settings()
     logs.configure(settings.telemetry)
@@ -39,7 +42,11 @@ def context_manager(
         typer.Option(help="YAML or JSON file: facet → facts. See deploy/context.yaml.", exists=True, dir_okay=False),
     ],
 ) -> None:
-    """Answer context queries on the bus from a file of facts."""
+    """Answer context queries on the bus from a file of facts. SIGTERM ends it."""
+    try:
+        read_facts(facts)
+    except FactsUnreadable as exc:
+        fail(Exit.BAD_INPUT, str(exc), "deploy/context.yaml shows what such a file holds")
     settings = load_settings()
     logs.configure(settings.telemetry)
     run(_manage(ContextManager(root.bus(settings), facts)))
@@ -70,7 +77,6 @@ def check_config(as_json: Annotated[bool, typer.Option("--json", help="Print one
         table.add_column(column, overflow="fold")
     for row in rows:
         changed = row["value"] != row["default"]
-        table.add_row(
-            str(row["name"]), f"[bold]{row['value']}[/]" if changed else str(row["value"]), str(row["description"])
-        )
+        value = "-" if row["value"] is None else plain(row["value"])
+        table.add_row(str(row["name"]), f"[bold]{value}[/]" if changed else value, str(row["description"]))
     stdout.print(table)

@@ -1,38 +1,63 @@
 """`submit`, `watch`, `cancel`, `reprioritise`, `topics`: what a person does on the bus."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from agent import app as root
-from agent.cli.common import Exit, fail, load_settings, print_json, read_document, run, stderr, stdout
+from agent.bus.port import RecordTooLarge
+from agent.cli.common import (
+    Exit,
+    Panel,
+    ServiceName,
+    fail,
+    load_settings,
+    print_json,
+    read_document,
+    run,
+    stderr,
+    stdout,
+)
 from agent.cli.outgoing import SOURCE, command_record, outgoing, send, valid
 from agent.cli.progress import Progress, follow
-from agent.cli.report import show_end
+from agent.cli.report import end_of, show_end
 from agent.clock import SystemClock
 from agent.settings import Settings
 from contracts import envelope
 from contracts.codec import task_id
-from contracts.control import TaskCancel, TaskReprioritise
+from contracts.control import TaskCancel, TaskId, TaskReprioritise
 from contracts.envelope import Envelope
-from contracts.tasks import SERVICE_NAME, Kind, Specification, TaskRequested
+from contracts.tasks import Kind, Specification, TaskRequested
 
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
 
 
+def _task(text: str) -> str:
+    """The id of a task as somebody typed it. Ends with exit code 2 for what cannot be one."""
+    try:
+        return TypeAdapter(TaskId).validate_python(text)
+    except ValidationError:
+        fail(Exit.BAD_INPUT, f"{text!r} is no id of a task", "`submit` prints it, `backwright tasks` lists them")
+
+
+TaskArgument = Annotated[
+    str, typer.Argument(help="Id of the task: `submit` prints it, `backwright tasks` lists them.", callback=_task)
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(submit)
-    app.command()(watch)
-    app.command()(cancel)
-    app.command()(reprioritise)
+    app.command(rich_help_panel=Panel.BUS)(submit)
+    app.command(rich_help_panel=Panel.BUS)(watch)
+    app.command(rich_help_panel=Panel.OPERATE)(cancel)
+    app.command(rich_help_panel=Panel.OPERATE)(reprioritise)
     topics_app.command("ensure")(topics_ensure)
     topics_app.command("check")(topics_check)
-    app.add_typer(topics_app, name="topics")
+    app.add_typer(topics_app, name="topics", rich_help_panel=Panel.BUS)
 
 
 def request_for(document: bytes, *, service: str | None, media_type: str) -> TaskRequested:
@@ -47,7 +72,7 @@ def request_for(document: bytes, *, service: str | None, media_type: str) -> Tas
 
 
 async def request(settings: Settings, payload: TaskRequested, *, idempotency_key: str | None = None) -> str:
-    """Publish a request; returns the id of its task."""
+    """Publish a request; returns the id of its task. Ends with exit code 2 where no record can hold the document."""
     attributes = Envelope(
         id=str(uuid4()),
         source=SOURCE,
@@ -56,7 +81,14 @@ async def request(settings: Settings, payload: TaskRequested, *, idempotency_key
         idempotencykey=idempotency_key,
     )
     key = payload.service or attributes.id
-    await send(settings, outgoing(envelope.TASK_REQUESTED, payload, key=key, attributes=attributes))
+    try:
+        await send(settings, outgoing(envelope.TASK_REQUESTED, payload, key=key, attributes=attributes))
+    except RecordTooLarge as exc:
+        fail(
+            Exit.BAD_INPUT,
+            f"the document is too large for the bus: a {exc}, and at most {settings.kafka.max_request_bytes} are allowed",
+            "raise BACKWRIGHT_KAFKA__MAX_REQUEST_BYTES, and max.message.bytes of the topic if the broker refuses it",
+        )
     return task_id(*attributes.idempotency)
 
 
@@ -67,20 +99,12 @@ def media_type_of(path: Path) -> str:
 
 def submit(
     file: Annotated[Path, typer.Argument(help="An OpenAPI 3.0 or 3.1 document (YAML or JSON).")],
-    service: Annotated[str | None, typer.Option(help="Name of the service; default: from info.title.")] = None,
+    service: ServiceName = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key and document make one task.")] = None,
     wait: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show the task until it ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Ask for a service: publish `task.requested` with a document. Prints the task's id."""
-    import re
-
-    if service is not None and not re.match(SERVICE_NAME, service):
-        fail(
-            Exit.BAD_INPUT,
-            f"--service {service!r} is no service name",
-            "a lower-case letter, then letters, digits or hyphens, 40 at most",
-        )
+    """Ask for a service: publish `task.requested` with a document. Prints the task's id; `--watch` stays until it ends."""
     settings = load_settings()
     payload = request_for(read_document(file), service=service, media_type=media_type_of(file))
     made = run(request(settings, payload, idempotency_key=key))
@@ -96,12 +120,12 @@ def submit(
 
 
 def watch(
-    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    task: TaskArgument,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the last status and the delivery as one JSON object.")
     ] = False,
 ) -> None:
-    """Show a task from its first status to its end. Exit code 1 unless it completes."""
+    """Show a task from its first status to its end. Exit code 0 if it completes, 2 if its document is refused, else 1."""
     _watch(load_settings(), task, as_json)
 
 
@@ -115,11 +139,11 @@ def _watch(settings: Settings, task: str, as_json: bool) -> None:
         })  # fmt: skip
     else:
         show_end(progress, settings.workspace)
-    sys.exit(Exit.DONE if progress.delivery else Exit.FAILED)
+    raise typer.Exit(end_of(progress))
 
 
 def cancel(
-    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    task: TaskArgument,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the event.")] = None,
 ) -> None:
     """Ask for a task to be stopped. One that is not known yet is cancelled when it arrives."""
@@ -130,14 +154,16 @@ def cancel(
 
 
 def reprioritise(
-    task: Annotated[str, typer.Argument(help="Id of the task.")],
+    task: TaskArgument,
     priority: Annotated[int, typer.Argument(min=0, max=9, help="0 to 9; higher is sooner.")],
 ) -> None:
     """Serve a task sooner or later; it keeps the age that it has gained by waiting. One not known yet gets it when it arrives."""
     payload = valid(TaskReprioritise, task_id=task, priority=priority)
     _, record = command_record(envelope.TASK_REPRIORITISE, payload, about=task, clock=SystemClock())
     run(send(load_settings(), record))
-    stderr.print(f"priority {priority} for {task} published; operator.acted or command.refused tells what became of it")
+    stderr.print(
+        f"priority {priority} for {task} published; operator.acted or command.refused tells on the status topic what became of it"
+    )
 
 
 def topics_ensure() -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from difflib import get_close_matches
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import orjson
 import pydantic
@@ -20,9 +21,11 @@ from rich.segment import Segment
 from agent import app as root
 from agent.journal.port import Journal
 from agent.settings import Section, Settings
+from contracts.tasks import SERVICE_NAME
 
 T = TypeVar("T")
-PIPE_COLUMNS = 140  # where no terminal says how wide it is (a log of CI)
+PIPE_COLUMNS = 140  # where neither a terminal nor COLUMNS says how wide it is (a log of CI)
+WIDE_COLUMNS = 110  # below, a table leaves out what is not needed, or stacks it
 
 
 class Output(Console):
@@ -30,7 +33,8 @@ class Output(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         stream = sys.stderr if stderr else sys.stdout
-        super().__init__(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
+        is_known = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+        super().__init__(stderr=stderr, highlight=False, width=None if is_known else PIPE_COLUMNS)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich's, with `soft_wrap` for plain text."""
@@ -47,6 +51,16 @@ stdout = Output()
 stderr = Output(stderr=True)
 PREFIX = "BACKWRIGHT_"
 OF_TESTS = (f"{PREFIX}TEST_", f"{PREFIX}CRASH_POINT")
+
+
+class Panel(StrEnum):
+    """Where a command stands in `backwright --help`."""
+
+    TRY = "Try it"
+    BUS = "On your bus"
+    OPERATE = "Operate"
+    ALONE = "Without a bus"
+    DEVELOP = "Develop Backwright"
 
 
 class Exit(IntEnum):
@@ -85,6 +99,22 @@ async def reading(settings: Settings, question: Callable[[Journal], Awaitable[T]
         return await question(journal)
     finally:
         await journal.close()
+
+
+def _service(name: str | None) -> str | None:
+    """Ends with exit code 2 for what the contract does not allow."""
+    if name is not None and not re.match(SERVICE_NAME, name):
+        fail(
+            Exit.BAD_INPUT,
+            f"--service {name!r} is no service name",
+            "a lower-case letter, then letters, digits or hyphens, 40 at most",
+        )
+    return name
+
+
+ServiceName = Annotated[
+    str | None, typer.Option("--service", help="Name of the service; default: from info.title.", callback=_service)
+]
 
 
 def read_document(path: Path) -> bytes:

@@ -51,6 +51,9 @@ def list_(wanted: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> N
     if as_json:
         print_json({"dead_letters": [summary(letter) for letter in found[:limit]], "has_more": has_more})
         return
+    if not found:
+        stderr.print("no open dead letter" if wanted == ALL_LETTERS else "no open dead letter matches")
+        return
     table = Table(box=None, header_style="dim")
     for column in ("dead letter", "when", "code", "service", "message"):
         table.add_column(column, overflow="fold", no_wrap=column in ("dead letter", "when"))  # an id is copied whole
@@ -111,8 +114,8 @@ def _write_bytes(settings: Settings, letter: DeadLetter) -> None:
 # --- acting -----------------------------------------------------------------------------------------------------------
 
 
-@app.command(REPLAY.word, help=REPLAY.help)
 @app.command(DISCARD.word, help=DISCARD.help)
+@app.command(REPLAY.word, help=REPLAY.help)
 @filtered
 def act(
     context: typer.Context, wanted: LetterFilter, ids: Ids = None, everything: Everything = False, limit: Limit = 100,
@@ -168,7 +171,7 @@ def _report(made: Plan, as_json: bool, *, is_dry: bool) -> None:
     _say_more(made.has_more)
     if not made.letters:
         stderr.print("nothing matches")
-    elif is_dry:
+    elif is_dry and any(letter.obstacle is None for letter in made.letters):
         stderr.print("a dry run: nothing was published; --yes does it")
     elif any(letter.command_id for letter in made.letters):
         stderr.print("what becomes of each is told on the status topic: operator.acted, or command.refused")

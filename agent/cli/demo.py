@@ -17,9 +17,9 @@ import typer
 from agent import app as root
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.cli.bus_commands import media_type_of, request, request_for
-from agent.cli.common import Exit, fail, load_settings, plain, read_document, run, stderr, stdout
+from agent.cli.common import Exit, Panel, fail, load_settings, plain, read_document, run, stderr, stdout
 from agent.cli.progress import Progress, follow
-from agent.cli.report import show_end
+from agent.cli.report import end_of, show_end
 from agent.cli.service_commands import first_answer
 from agent.clock import SystemClock
 from agent.context.manager import ContextManager
@@ -28,7 +28,6 @@ from agent.fileset import UnsafePath, safe_path
 from agent.settings import Settings
 from agent.telemetry import logs
 from agent.testing.kafka import LocalKafka
-from contracts.status import Status
 
 HERE = Path(__file__).parent
 DEMO_DOCUMENT = HERE / "demo.openapi.yaml"
@@ -45,12 +44,12 @@ class Broker(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo")(demo)
+    app.command("demo", rich_help_panel=Panel.TRY)(demo)
 
 
 def demo(
     spec: Annotated[
-        Path, typer.Option(help="An OpenAPI 3.0 or 3.1 document; default: our own example.")
+        Path, typer.Option(help="An OpenAPI 3.0 or 3.1 document; default: our own example.", show_default=False)
     ] = DEMO_DOCUMENT,
     broker: Annotated[
         Broker,
@@ -74,9 +73,8 @@ def demo(
     progress = run(_run(settings, folder, document, media_type_of(spec), broker))
     show_end(progress, settings.workspace)
     if progress.delivery is None:
-        rejected = progress.last is not None and progress.last.status is Status.REJECTED
         fail(
-            Exit.BAD_INPUT if rejected else Exit.FAILED,
+            end_of(progress),
             "no service was delivered",
             f"read the lines above; the agent's log is {folder / 'agent.log'}",
         )
@@ -154,6 +152,7 @@ async def _agent(settings: Settings, folder: Path) -> AsyncIterator[asyncio.subp
         "BACKWRIGHT_WORKSPACE": str(settings.workspace.absolute()),
         "BACKWRIGHT_JOURNAL__URL": f"sqlite:///{folder / 'journal.sqlite'}",
         "BACKWRIGHT_HTTP__PORT": "0",
+        "BACKWRIGHT_WORKER__DRAIN_S": "0",  # nothing of an interrupted demo is wanted: its broker forgets it
     }  # fmt: skip
     with (folder / "agent.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

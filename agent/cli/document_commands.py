@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.cli.common import Exit, fail, load_settings, print_json, read_document, stderr, stdout
+from agent.cli.common import Exit, Panel, ServiceName, fail, load_settings, print_json, read_document, stderr, stdout
 from agent.compiler.compile import MANIFEST, compile_document
 from agent.errors import SpecRejected
 from agent.fileset import FileSet, UnsafePath, safe_path
@@ -19,15 +19,15 @@ from contracts.tasks import Target
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("compile")(compile_file)
-    app.command("contracts")(contracts)
+    app.command("compile", rich_help_panel=Panel.ALONE)(compile_file)
+    app.command("contracts", rich_help_panel=Panel.DEVELOP)(contracts)
 
 
 def compile_file(
     file: Annotated[Path, typer.Argument(help="An OpenAPI 3.0 or 3.1 document (YAML or JSON).")],
     out: Annotated[Path, typer.Option(help="Folder for the project: empty, absent, or one that we made.")],
     target: Annotated[Target, typer.Option(help="The stack.")] = Target.PYTHON_FASTAPI,
-    service: Annotated[str | None, typer.Option(help="Name of the service; default: from info.title.")] = None,
+    service: ServiceName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Turn a document into a complete project, deterministically, without proof: `backwright verify DIR` measures it."""

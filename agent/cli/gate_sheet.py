@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import plain
+from agent.cli.common import WIDE_COLUMNS, plain
 from contracts.delivery import Evidence
 
 MARKS = {"pass": "[green]✓[/]", "fail": "[red]✗[/]", "skipped": "[yellow]–[/]", "waived": "[yellow]~[/]"}
-WIDE_COLUMNS = 110  # below, four columns of figures leave too little for the sentence
 
 
 def gates_table(gates: Sequence[Evidence], *, columns: int) -> Table:

@@ -1,5 +1,7 @@
 """`tasks`: looking into the journal, read-only. (`dead-letters` has a file of its own.)"""
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -7,14 +9,18 @@ import typer
 from rich.table import Table
 
 from agent.cli import dead_letters
-from agent.cli.common import load_settings, plain, print_json, reading, run, stdout
-from agent.journal.port import State
+from agent.cli.common import WIDE_COLUMNS, Panel, load_settings, plain, print_json, reading, run, stderr, stdout
+from agent.journal.port import State, TaskView
+
+COLUMNS = ("task", "state", "service", "attempt", "phase", "accepted", "updated")
+NARROW = ("task", "state", "service", "accepted")
+UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("tasks")(tasks)
-    app.add_typer(dead_letters.app, name="dead-letters")
+    app.command("tasks", rich_help_panel=Panel.OPERATE)(tasks)
+    app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=Panel.OPERATE)
 
 
 def tasks(
@@ -27,11 +33,29 @@ def tasks(
     if as_json:
         print_json([asdict(view) for view in found])
         return
+    if not found:
+        stderr.print("no such task" if state else "no task was accepted yet: `backwright submit FILE` asks for one")
+        return
     table = Table(box=None, header_style="dim")
-    for column in ("task", "state", "service", "attempt", "phase", "accepted", "updated"):
-        table.add_column(column, overflow="fold", no_wrap=column == "task")  # an id is copied whole
+    shown = COLUMNS if stdout.width >= WIDE_COLUMNS else NARROW
+    for column in shown:
+        table.add_column(column, overflow="fold", no_wrap=column != "service")  # an id is copied whole
     for view in found:
-        phase = str(view.progress.get("phase", ""))
-        times = (f"{view.accepted_at:%Y-%m-%d %H:%M:%S}", f"{view.updated_at:%H:%M:%S}")
-        table.add_row(view.task_id, view.state, plain(view.ordering_key), str(view.attempt), phase, *times)
+        cells = _cells(view)
+        table.add_row(*(cells[column] for column in shown))
     stdout.print(table)
+
+
+def _cells(view: TaskView) -> Mapping[str, str]:
+    """What stands in each of COLUMNS."""
+    # Who names no service is ordered by the id of the request, which tells a person nothing.
+    service = "-" if UUID.fullmatch(view.ordering_key) else view.ordering_key
+    return {
+        "task": view.task_id,
+        "state": view.state,
+        "service": plain(service),
+        "attempt": str(view.attempt),
+        "phase": str(view.progress.get("phase", "")),
+        "accepted": f"{view.accepted_at:%m-%d %H:%M:%S}",
+        "updated": f"{view.updated_at:%m-%d %H:%M:%S}",
+    }

@@ -1,5 +1,6 @@
 """`backwright`: one module per group of commands; this one assembles them and turns errors into exit codes."""
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -8,17 +9,19 @@ import typer
 
 from agent import __version__
 from agent.cli import agent_commands, bus_commands, demo, document_commands, journal_commands, service_commands
-from agent.cli.common import Exit, stderr
-from agent.errors import FatalError, TransientError
+from agent.cli.common import Exit, plain, stderr
+from agent.errors import BusUnavailable, FatalError, TransientError
 
-HELP = """A backend developer that lives on your Kafka bus.
-
-[bold]Try it[/]: `backwright demo`  ·  [bold]on your bus[/]: `backwright run`, then `backwright submit openapi.yaml --watch`
-·  [bold]without a bus[/]: `backwright compile openapi.yaml --out DIR`, `backwright verify DIR`, `backwright serve DIR --port 8080`
+HELP = """A backend developer that lives on your Kafka bus: an OpenAPI document in, a measured service out.
 
 Settings come from the environment: `backwright check-config` lists them.
+
 Exit codes: 0 done · 1 the work failed · 2 bad input · 3 environment · 130 interrupted.
 """
+NO_BROKER = (
+    "name yours in BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS (host:port); without one, `backwright demo` brings an embedded broker"
+    " and `docker compose up` a real Kafka"
+)
 
 app = typer.Typer(
     name="backwright",
@@ -55,6 +58,7 @@ service_commands.register(app)
 
 def main() -> None:
     """Entry point: run a command and leave with its exit code."""
+    logging.getLogger().addHandler(_Warnings())
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
@@ -70,6 +74,8 @@ def main() -> None:
         code = Exit.BAD_INPUT
     except FatalError as exc:
         code = _say(str(exc), exc.remedy)
+    except BusUnavailable as exc:
+        code = _say(f"no broker answers: {_without_cause(exc)}", NO_BROKER)
     except TransientError as exc:
         code = _say(str(exc), "check that it is reachable, then repeat")
     except BrokenPipeError:
@@ -77,6 +83,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.DONE
     sys.exit(int(code or 0))
+
+
+class _Warnings(logging.Handler):
+    """What libraries say in a command that configures no logs: the Kafka client names the reason of a lost connection."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            stderr.print(f"  {record.name.partition('.')[0]}: {plain(record.getMessage())}", style="dim")
+
+
+def _without_cause(exc: Exception) -> str:
+    """The text of an error without the representation of the foreign one that its adapter put behind it."""
+    return str(exc).removesuffix(f": {exc.__cause__!r}")
 
 
 def _say(message: str, remedy: str) -> int:

@@ -5,11 +5,11 @@ from pathlib import Path
 from rich.panel import Panel
 from rich.table import Table
 
-from agent.cli.common import plain, stdout
+from agent.cli.common import Exit, plain, stdout
 from agent.cli.gate_sheet import gates_table
 from agent.cli.progress import Progress
 from contracts.delivery import Evidence, GateVerdict, TaskDelivered
-from contracts.status import TaskStatus
+from contracts.status import Status, TaskStatus
 
 FAULTS_SHOWN = 5
 READINESS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not performed": "[yellow]–[/]"}
@@ -21,6 +21,14 @@ def show_end(progress: Progress, workspace: Path) -> None:
         show_delivery(progress.delivery, workspace)
     elif progress.last is not None:
         show_failure(progress.last, workspace)
+
+
+def end_of(progress: Progress) -> Exit:
+    """The exit code of whoever waited for it."""
+    if progress.delivery is not None:
+        return Exit.DONE
+    is_refused = progress.last is not None and progress.last.status is Status.REJECTED
+    return Exit.BAD_INPUT if is_refused else Exit.FAILED
 
 
 def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:

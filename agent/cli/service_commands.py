@@ -16,10 +16,11 @@ import orjson
 import typer
 
 from agent import app as root
-from agent.cli.common import Exit, fail, load_settings, plain, print_json, run, stderr, stdout
+from agent.cli.common import Exit, Panel, fail, load_settings, plain, print_json, run, stderr, stdout
 from agent.cli.gate_sheet import MARKS, gates_table
 from agent.cli.report import READINESS, show_faults
 from agent.clock import SystemClock
+from agent.errors import EnvironmentUnfit
 from agent.gates.gate import Subject, Tools
 from agent.gates.live import Credentials, LiveService, NotReady, Proof, client, fetch, serve
 from agent.gates.project import project_files
@@ -34,8 +35,8 @@ MAX_AGE_S = 12 * 3600  # of kept credentials: minted tokens expire
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("verify")(verify)
-    app.command("serve")(serve_service)
+    app.command("verify", rich_help_panel=Panel.ALONE)(verify)
+    app.command("serve", rich_help_panel=Panel.ALONE)(serve_service)
 
 
 def verify(
@@ -64,7 +65,9 @@ def verify(
     else:
         stdout.print(gates_table(evidence, columns=stdout.width))
         for item in items:
-            stdout.print(f"{READINESS.get(item.state, '')} {plain(item.item)}  [dim]{plain(item.note or '')}[/]")
+            stdout.print(
+                f"{READINESS.get(item.state, '')} {plain(item.item)}  [dim]{plain(item.note or '')}[/]", soft_wrap=False
+            )
         for one in evidence:
             if one.verdict is GateVerdict.FAIL:
                 show_faults(one, settings.workspace)
@@ -77,15 +80,20 @@ async def _verify(settings: Settings, folder: Path) -> tuple[str, tuple[Evidence
     async with subject_of(settings, folder) as (subject, tools):
 
         def say(evidence: Evidence) -> None:
-            stderr.print(f"{MARKS[evidence.verdict]} {plain(evidence.gate):12} {plain(evidence.summary)}")
+            stderr.print(
+                f"{MARKS[evidence.verdict]} {plain(evidence.gate):12} {plain(evidence.summary)}", soft_wrap=False
+            )
 
         return subject.digest, tuple(await run_suite(subject, tools, on_evidence=say))
 
 
 @asynccontextmanager
 async def subject_of(settings: Settings, folder: Path) -> AsyncIterator[tuple[Subject, Tools]]:
-    """A project and what is needed to run it; scratch space is removed at the end."""
-    facts = root.facts_of(folder)
+    """A project and what is needed to run it; scratch space is removed at the end. Ends with exit code 2 for another folder."""
+    try:
+        facts = root.facts_of(folder)
+    except EnvironmentUnfit as exc:
+        fail(Exit.BAD_INPUT, str(exc), exc.remedy)
     tools = root.workshop(settings)
     async with tools.sandbox.scratch("verify") as work:
         subject = Subject(folder=folder, work=work, digest=project_files(folder).digest, facts=facts)

@@ -1,14 +1,16 @@
 """What a person reads at the end of a task: faults with a way to repeat them, and text of strangers as text."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.panel import Panel
 from rich.table import Table
 
-from agent.cli.common import print_json, stdout
-from agent.cli.report import show_failure
+from agent.cli.common import Exit, print_json, stdout
+from agent.cli.progress import Progress
+from agent.cli.report import end_of, show_failure
 from contracts.delivery import Evidence, GateVerdict
 from contracts.status import Diagnostic, ErrorReport, Phase, Status, TaskStatus
 
@@ -60,6 +62,20 @@ def test_a_refusal_says_each_thing_once(tmp_path: Path, capsys: pytest.CaptureFi
     )  # fmt: skip
 
     assert capsys.readouterr().out.count("no version") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(Status.REJECTED, Exit.BAD_INPUT), (Status.FAILED, Exit.FAILED), (Status.CANCELLED, Exit.FAILED)],
+)
+def test_a_refused_document_is_bad_input_whoever_waits_for_it(status: Status, code: Exit) -> None:
+    """`demo`, `submit --watch` and `watch` say the same of the same task; so does `compile`."""
+    progress = Progress("t-1")
+    progress.take(
+        TaskStatus(status=status, phase=Phase.ANALYSE, completed=(), pending=()), datetime(2026, 1, 5, tzinfo=UTC)
+    )
+
+    assert end_of(progress) == code
 
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202egnp.exe\u2066\r\nforged [red]line[/]"
