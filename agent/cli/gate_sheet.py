@@ -19,12 +19,13 @@ def gates_table(gates: Sequence[Evidence], *, columns: int) -> Table:
 def gates_so_far(gates: Sequence[Evidence]) -> Table:
     """One line each, whatever the width: a live picture that outgrows the screen shows its end no more."""
     table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
+    for width in (1, max((len(evidence.gate) for evidence in gates), default=0), 5):
+        table.add_column(min_width=width, no_wrap=True)  # only the sentence gives way
     table.add_column(no_wrap=True, overflow="ellipsis")
     for evidence in gates:
-        table.add_row(MARKS[evidence.verdict], plain(evidence.gate), _seconds(evidence), plain(evidence.summary))
+        table.add_row(
+            MARKS[evidence.verdict], plain(evidence.gate), f"{_seconds(evidence):>5}", plain(evidence.summary)
+        )
     return table
 
 
