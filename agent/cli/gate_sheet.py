@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.common import WIDE_COLUMNS, plain
+from agent.cli.common import WIDE_COLUMNS, plain, visible
 from contracts.delivery import Evidence
 
 MARKS = {"pass": "[green]✓[/]", "fail": "[red]✗[/]", "skipped": "[yellow]–[/]", "waived": "[yellow]~[/]"}
@@ -19,13 +19,12 @@ def gates_table(gates: Sequence[Evidence], *, columns: int) -> Table:
 def gates_so_far(gates: Sequence[Evidence]) -> Table:
     """One line each, whatever the width: a live picture that outgrows the screen shows its end no more."""
     table = Table.grid(padding=(0, 2))
-    for width in (1, max((len(evidence.gate) for evidence in gates), default=0), 5):
-        table.add_column(min_width=width, no_wrap=True)  # only the sentence gives way
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    for _ in ("mark", "gate", "seconds"):
+        table.add_column(no_wrap=True)
     for evidence in gates:
-        table.add_row(
-            MARKS[evidence.verdict], plain(evidence.gate), f"{_seconds(evidence):>5}", plain(evidence.summary)
-        )
+        # A column that may not wrap would take its width from the others.
+        sentence = Text(visible(evidence.summary), no_wrap=True, overflow="ellipsis")
+        table.add_row(MARKS[evidence.verdict], plain(evidence.gate), f"{_seconds(evidence):>5}", sentence)
     return table
 
 
