@@ -48,7 +48,7 @@ class FakeClock:
 
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # time was moved; a turn for the others
 
     def advance(self, seconds: float) -> None:
         self.wall += timedelta(seconds=seconds)

@@ -69,7 +69,7 @@ async def test_replicas_claim_each_task_once_and_each_key_once(store: PostgresSt
                 assert claim.ordering_key not in running
                 running.add(claim.ordering_key)
                 order.setdefault(claim.ordering_key, []).append(claim.task_id)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # a turn for the others, while it runs
                 running.discard(claim.ordering_key)
                 await journal.finish(claim, Finish(Ending.COMPLETED))
 

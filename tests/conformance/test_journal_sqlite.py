@@ -309,7 +309,7 @@ async def test_calls_before_open_and_after_close_are_unavailable(tmp_path: Path)
 async def test_close_commits_what_was_handed_in(store: SqliteStore) -> None:
     """Finish what is in flight."""
     pending = [asyncio.create_task(store.journal.accept([new_task(f"t{nr}")])) for nr in range(20)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # one turn, in which each hands in its unit
 
     await store.reopen()
 
@@ -320,7 +320,7 @@ async def test_close_commits_what_was_handed_in(store: SqliteStore) -> None:
 async def test_cancelled_caller_leaves_the_journal_whole(store: SqliteStore) -> None:
     """A caller may go; its unit is stored or not, and the others do not notice."""
     calls = [asyncio.create_task(store.journal.accept([new_task(f"t{nr}")])) for nr in range(10)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # one turn, in which each hands in its unit
     calls[3].cancel()
 
     await asyncio.gather(*calls, return_exceptions=True)

@@ -36,7 +36,7 @@ class Bench:
             self.running += 1
             self.most = max(self.most, self.running)
             self.order.append(name)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for the gates beside it
             self.running -= 1
             return Evidence(gate=name, verdict=verdict, summary="measured")
 

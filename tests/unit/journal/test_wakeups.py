@@ -114,7 +114,7 @@ async def test_closed_loop_is_forgotten() -> None:
     def ends() -> None:
         loop = asyncio.new_event_loop()
         task = loop.create_task(wakeups.wait(60))
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))  # one turn, in which it begins to wait
         assert not task.done()
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be left behind
         loop.close()

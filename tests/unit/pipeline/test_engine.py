@@ -108,7 +108,7 @@ async def test_an_exclusive_gate_is_alone_over_all_attempts() -> None:
         async with floor.place(alone=alone):
             inside.add(name)
             seen.append(set(inside))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for whoever may come in
             inside.remove(name)
 
     names = ["load-1", "lint-1", "load-2", "lint-2", "types-1", "types-2"]
