@@ -15,6 +15,7 @@ import orjson
 import typer
 
 from agent import app as root
+from agent.bus.apache import LocalKafka
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.cli.bus_commands import media_type_of, request, request_for
 from agent.cli.common import Exit, Panel, fail, load_settings, plain, read_document, run, stderr, stdout
@@ -27,7 +28,6 @@ from agent.errors import EnvironmentUnfit
 from agent.fileset import UnsafePath, safe_path
 from agent.settings import Settings
 from agent.telemetry import logs
-from agent.testing.kafka import LocalKafka
 
 HERE = Path(__file__).parent
 DEMO_DOCUMENT = HERE / "demo.openapi.yaml"

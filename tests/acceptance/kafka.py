@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from agent.bus.apache import LocalKafka, SecureAccess, pinned_version
 from agent.errors import EnvironmentUnfit
-from agent.testing.kafka import LocalKafka, SecureAccess, pinned_version
 
 T = TypeVar("T")
 PARTITIONS = 6

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from agent.bus.apache import LocalKafka
 from agent.settings import KafkaSettings
-from agent.testing.kafka import LocalKafka
 from tests.chaos.history import History
 from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Ground, large

@@ -16,12 +16,12 @@ from typing import Any
 
 import asyncpg
 
+from agent.bus.apache import LocalKafka
 from agent.bus.embedded import EmbeddedBroker
 from agent.bus.kafka import KafkaBus
 from agent.journal.postgres import PostgresJournal
 from agent.settings import JournalSettings, KafkaSettings
 from agent.testing.clock import SteppedClock
-from agent.testing.kafka import LocalKafka
 from agent.testing.process import SCRIPTED, AgentProcess
 from tests.chaos.history import read_postgres, read_sqlite
 from tests.chaos.plan import STEP_S
