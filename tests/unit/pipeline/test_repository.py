@@ -201,6 +201,35 @@ async def test_a_branch_that_moved_in_between_stops_the_delivery(yard: Yard) -> 
     assert (yard.folder / "README.md").read_text() == "# Mine\n"
 
 
+async def test_references_move_together_by_compare_and_swap(yard: Yard) -> None:
+    """Somebody commits after the last look: git itself refuses, and `generated` does not move alone."""
+    first = await yard.deliver(FIRST)
+    prepared = await yard.prepare({**FIRST, "app/main.py": "new\n"}, day=1)
+    delivered = await repository.Git.borrowing(yard.scratch(), yard.folder, WHEN)
+    await delivered.store(yard.folder / ".git" / "objects", prepared.pack)
+    git(yard.folder, "commit", "-q", "--allow-empty", "-m", "mine")
+    mine = git(yard.folder, "rev-parse", "main")
+
+    with pytest.raises(Conflict, match="moved"):
+        await delivered.swap(prepared)
+
+    assert git(yard.folder, "rev-parse", "main", "generated").split() == [mine, first.generated]
+
+
+async def test_a_zombie_moves_nothing_back(yard: Yard) -> None:
+    """It slept between its checkpoint and its delivery; others have delivered that and the next build meanwhile."""
+    await yard.deliver(FIRST)
+    slept_on = await yard.deliver({**FIRST, "app/main.py": "two\n"}, day=1)
+    latest = await yard.deliver({**FIRST, "app/main.py": "three\n"}, day=2)
+    before = snapshot(yard.folder)
+
+    with pytest.raises(Conflict, match="moved"):
+        await yard.place(slept_on)
+
+    assert snapshot(yard.folder) == before
+    assert git(yard.folder, "rev-parse", "main") == latest.main
+
+
 async def test_another_branch_checked_out_stops_the_delivery(yard: Yard) -> None:
     """Files of another branch cannot be brought up to date."""
     await yard.deliver(FIRST)

@@ -11,7 +11,7 @@ from agent.bus.port import Consumer, Outgoing, Record
 from agent.errors import JournalUnavailable
 from agent.journal.memory import MemoryJournal
 from agent.journal.port import Acceptance, Intake, State
-from agent.runtime.inbox import TOPICS
+from agent.runtime.inbox import TOPICS, Pressure
 from agent.testing.clock import ManualClock
 from agent.testing.harness import Harness, answer, cancel, request
 from contracts import topics
@@ -128,6 +128,19 @@ async def test_while_the_journal_is_away_everything_pauses_and_polling_goes_on(t
         await harness.until_state(about, State.COMPLETED)
         assert bus.members[0].paused == set()
         assert len(bus.members) == 1
+
+
+def test_back_pressure_has_hysteresis() -> None:
+    """Between the two limits it stays as it is, so that a queue at its limit does not flutter."""
+    pressure = Pressure(pause_above=10, resume_below=5)
+
+    def paused_at(waiting: int) -> bool:
+        pressure.waiting = waiting
+        return pressure.update()
+
+    assert [paused_at(n) for n in (0, 6, 10, 11, 10, 6, 5, 6, 10, 11)] == [
+        False, False, False, True, True, True, False, False, False, True,
+    ]  # fmt: skip
 
 
 async def test_an_idempotency_key_outweighs_the_id(harness: Harness) -> None:
