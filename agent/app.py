@@ -67,7 +67,7 @@ def journal(settings: Settings) -> Journal:
     if url.startswith("sqlite:"):
         path = sqlite_path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return SqliteJournal(path, SystemClock(), settings.journal)
+        return SqliteJournal(path, SystemClock())
     return PostgresJournal(url, settings.journal)
 
 
@@ -93,7 +93,7 @@ async def open_for_reading(settings: Settings) -> Journal:
                 f"no journal at {path}",
                 remedy="set BACKWRIGHT_WORKSPACE or BACKWRIGHT_JOURNAL__URL to those of the agent, or start it once",
             )
-        store = SqliteJournal.open_readonly(path, settings.journal)
+        store = SqliteJournal.open_readonly(path)
     else:
         store = PostgresJournal(url, settings.journal.model_copy(update={"pool_size": 1}))
     await store.open()

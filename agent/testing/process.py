@@ -208,7 +208,7 @@ def _stores(settings: Settings) -> tuple[Journal, Artifacts]:
     url = settings.journal.url
     if url is not None and url.startswith("postgres"):
         return PostgresJournal(url, settings.journal), PostgresArtifacts(url)
-    journal = SqliteJournal(settings.workspace / "journal.sqlite", SystemClock(), settings.journal)
+    journal = SqliteJournal(settings.workspace / "journal.sqlite", SystemClock())
     return journal, FolderArtifacts(settings.workspace / "artifacts")
 
 

@@ -215,7 +215,7 @@ def journal_of(order: Order) -> Journal:
     if order.journal == "memory":
         return MemoryJournal(SystemClock())
     if order.journal == "sqlite":
-        return SqliteJournal(Path(order.folder) / "journal.sqlite", SystemClock(), JournalSettings())
+        return SqliteJournal(Path(order.folder) / "journal.sqlite", SystemClock())
     return PostgresJournal(order.journal, JournalSettings())
 
 

@@ -101,7 +101,7 @@ async def _relay(journal: Journal) -> None:
 
 def _journal(dsn: str, folder: str) -> Journal:
     if dsn == "sqlite":
-        return SqliteJournal(Path(folder) / "journal.sqlite", SystemClock(), JournalSettings())
+        return SqliteJournal(Path(folder) / "journal.sqlite", SystemClock())
     return PostgresJournal(dsn, JournalSettings())
 
 

@@ -98,7 +98,7 @@ class SqliteStore(MemoryStore):
         super().__init__()
         self.folder = folder
         self.crashes = 0
-        self.journal = SqliteJournal(folder / "journal.sqlite", self.clock, SETTINGS)
+        self.journal = SqliteJournal(folder / "journal.sqlite", self.clock)
 
     async def reopen(self) -> None:
         """A stop without a word to the tasks, and a start."""
@@ -115,7 +115,7 @@ class SqliteStore(MemoryStore):
                 shutil.copy(file, folder)
         await self.journal.close()
         self.folder = folder
-        self.journal = SqliteJournal(folder / "journal.sqlite", self.clock, SETTINGS)
+        self.journal = SqliteJournal(folder / "journal.sqlite", self.clock)
         await self.journal.open()
 
 

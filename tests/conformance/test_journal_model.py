@@ -86,7 +86,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.seen: set[str] = set()
 
     def durable_journal(self) -> Journal:
-        return SqliteJournal(Path(self.folder.name) / "journal.sqlite", self.clock, SETTINGS)
+        return SqliteJournal(Path(self.folder.name) / "journal.sqlite", self.clock)
 
     @initialize()
     def open(self) -> None:

@@ -25,7 +25,6 @@ from agent.journal.postgres import SCHEMA
 from agent.journal.sqlite import SqliteJournal
 from tests.conformance.journals import (
     LEASE_S,
-    SETTINGS,
     FakeClock,
     PostgresStore,
     SqliteStore,
@@ -108,7 +107,7 @@ def _from_json(value: Any) -> Any:
 
 async def make(release: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        journal = SqliteJournal(Path(folder) / "journal.sqlite", FakeClock(), SETTINGS)
+        journal = SqliteJournal(Path(folder) / "journal.sqlite", FakeClock())
         await journal.open()
         await situations(journal)
         await journal.close()

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from agent.errors import EnvironmentUnfit, Fenced, JournalUnavailable
-from agent.journal.group import Transaction
 from agent.journal.port import Ending, Finish, State
-from agent.journal.sqlite import LATEST, SQL, SqliteJournal
+from agent.journal.sqlite import SqliteJournal
+from agent.journal.sqlite.file import LATEST
+from agent.journal.sqlite.group import Transaction
+from agent.journal.sqlite.statements import SQL
 from tests.conformance.journals import (
     LEASE_S,
-    SETTINGS,
     FakeClock,
     SqliteStore,
     about_letter,
@@ -47,7 +48,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def test_second_agent_is_refused(store: SqliteStore) -> None:
     """Lease time is one process's monotonic clock: two agents on one file would claim from each other."""
-    other = SqliteJournal(store.folder / "journal.sqlite", FakeClock(), SETTINGS)
+    other = SqliteJournal(store.folder / "journal.sqlite", FakeClock())
 
     with pytest.raises(EnvironmentUnfit, match="another agent") as raised:
         await other.open()
@@ -294,7 +295,7 @@ async def _pragma(journal: SqliteJournal, text: str) -> int:
 
 async def test_calls_before_open_and_after_close_are_unavailable(tmp_path: Path) -> None:
     """A late caller in a shutdown gets an error of ours."""
-    journal = SqliteJournal(tmp_path / "j.sqlite", FakeClock(), SETTINGS)
+    journal = SqliteJournal(tmp_path / "j.sqlite", FakeClock())
     with pytest.raises(JournalUnavailable):
         await journal.accept([new_task()])
 
@@ -335,7 +336,7 @@ async def test_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not a database, but somebody's notes" * 100)
 
     with pytest.raises(EnvironmentUnfit):
-        await SqliteJournal(path, FakeClock(), SETTINGS).open()
+        await SqliteJournal(path, FakeClock()).open()
 
     assert path.read_bytes().startswith(b"not a database")
 

@@ -36,7 +36,6 @@ from agent.journal.port import (
     Origin,
 )
 from agent.journal.sqlite import SqliteJournal
-from agent.settings import JournalSettings
 from agent.testing.clock import ManualClock
 from contracts import topics
 from contracts.codec import decode, task_id
@@ -193,7 +192,7 @@ async def environment(tmp_path: Path) -> Mapping[str, str]:
 @asynccontextmanager
 async def writing(workspace: Path) -> AsyncIterator[Journal]:
     """The journal of an agent that runs in `workspace`."""
-    store = SqliteJournal(workspace / "journal.sqlite", SystemClock(), JournalSettings())
+    store = SqliteJournal(workspace / "journal.sqlite", SystemClock())
     await store.open()
     try:
         yield store

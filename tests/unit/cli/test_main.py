@@ -24,7 +24,7 @@ from agent.cli.main import app, main
 from agent.clock import SystemClock
 from agent.journal.port import NewTask, Origin
 from agent.journal.sqlite import SqliteJournal
-from agent.settings import JournalSettings, KafkaSettings, Settings
+from agent.settings import KafkaSettings, Settings
 from contracts import topics
 from contracts.codec import task_id
 from contracts.tasks import Specification, TaskRequested
@@ -138,7 +138,7 @@ async def test_a_document_that_no_record_can_hold_is_refused_with_the_setting_to
 
 async def _accept(workspace: Path, *keys: str) -> None:
     """The journal of an agent that accepted a task under each ordering key."""
-    journal = SqliteJournal(workspace / "journal.sqlite", SystemClock(), JournalSettings())
+    journal = SqliteJournal(workspace / "journal.sqlite", SystemClock())
     await journal.open()
     origin = Origin(topics.TASKS.name, 0, 1, 0, b"k", (), b"{}")
     await journal.accept(

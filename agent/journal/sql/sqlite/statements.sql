@@ -1,5 +1,5 @@
 -- {task} stands for the columns of lifecycle.TaskRow in its order, {request} for those of a request, {keys} for the
--- placeholders of a chunk of keys, {rows} for those of several rows: filled in by sqlite.py, from constants and numbers.
+-- placeholders of a chunk of keys, {rows} for those of several rows: filled in by agent/journal/sqlite/statements.py, from constants and numbers.
 
 -- name: known_requests
 SELECT task_id, payload_digest FROM request WHERE task_id IN ({keys});

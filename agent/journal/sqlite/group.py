@@ -18,6 +18,7 @@ from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from agent.errors import JournalUnavailable
+from agent.journal.sqlite.file import unavailable
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -170,11 +171,6 @@ def _work(units: Sequence[_Unit[Any]], transaction: Transaction) -> None:
         return
     for unit, error in zip(units, first.work(transaction, [unit.item for unit in units]), strict=True):
         unit.error = error
-
-
-def unavailable(error: sqlite3.Error) -> JournalUnavailable:
-    """SQLite's trouble in our words."""
-    return JournalUnavailable(f"SQLite: {error}", retry_after_s=1.0)
 
 
 def _deliver(units: Sequence[_Unit[Any]]) -> None:
