@@ -8,7 +8,7 @@ import pytest
 
 from agent.bus.memory import MemoryBus, MemoryConsumer
 from agent.bus.port import Consumer, Outgoing, Record
-from agent.errors import JournalUnavailable
+from agent.errors import JournalUnavailable, TransientError
 from agent.journal.memory import MemoryJournal
 from agent.journal.port import Acceptance, Intake, State
 from agent.runtime.inbox import TOPICS, Pressure
@@ -128,6 +128,35 @@ async def test_while_the_journal_is_away_everything_pauses_and_polling_goes_on(t
         await harness.until_state(about, State.COMPLETED)
         assert bus.members[0].paused == set()
         assert len(bus.members) == 1
+
+
+async def test_a_large_dead_letter_waits_for_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes go to the artefact store first; while that is away the offset waits, and what comes behind it too."""
+    bus = NotedBus()
+    async with Harness(tmp_path, bus=bus) as harness:
+        tries: list[int] = []
+        put = harness.artifacts.put
+
+        async def away(content: bytes) -> str:
+            tries.append(len(content))
+            if len(tries) < 4:
+                raise TransientError("away")
+            return await put(content)
+
+        monkeypatch.setattr(harness.artifacts, "put", away)
+        rubbish = b"\xff" * 300_000
+        harness.bus.append_raw(topics.TASKS.name, b"k", rubbish, {})
+
+        def passes() -> bool:
+            harness.advance(0.2)
+            assert len(tries) > 3 or bus.calls == []
+            return bool(harness.dead_letters())
+
+        await harness.until(passes, "a dead letter")
+        assert tries == [len(rubbish)] * 4
+        [letter] = harness.dead_letters()
+        assert await harness.artifacts.get(letter["original"]["dataref"]) == rubbish
+        await harness.until(lambda: bus.calls == ["commit 1"], "its commit")
 
 
 def test_back_pressure_has_hysteresis() -> None:
