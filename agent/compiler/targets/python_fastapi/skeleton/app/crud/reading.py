@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from app import store
 from app.crud.reply import respond, without_row
-from app.errors import Kind, Problem
 from app.model import Answer, Scope, Step
 from app.routing import Call
 
@@ -21,10 +20,7 @@ async def read(call: Call, steps: Sequence[Step], reply: Answer) -> Response:
 async def read_only_row(call: Call, scope: Scope, reply: Answer) -> Response:
     """The single row of a scope."""
     async with call.database.connect() as connection:
-        parent = await store.walk(connection, scope.steps, call.path)
-        row = await store.find_in_scope(connection, scope, parent, call.path)
-        if row is None:
-            raise Problem(Kind.NOT_FOUND, f"There is no {scope.resource.name} yet.")
+        row = await store.only_row(connection, scope, call.path)
         return await respond(call, connection, reply, row)
 
 

@@ -145,10 +145,7 @@ async def remove(call: Call, steps: Sequence[Step], reply: Answer) -> Response:
 async def remove_only_row(call: Call, scope: Scope, reply: Answer) -> Response:
     """Delete the single row of a scope."""
     async with call.database.begin() as connection:
-        parent = await store.walk(connection, scope.steps, call.path)
-        row = await store.find_in_scope(connection, scope, parent, call.path)
-        if row is None:
-            raise Problem(Kind.NOT_FOUND, f"There is no {scope.resource.name} yet.")
+        row = await store.only_row(connection, scope, call.path)
         response = await respond(call, connection, reply, row, owner=scope.resource)
         identity = {store.IDENTITY: row[scope.resource.identity.name]}
         await connection.fetch_one(store.delete_statement(scope.resource), identity)

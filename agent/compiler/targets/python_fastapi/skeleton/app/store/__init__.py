@@ -17,7 +17,7 @@ from app.store.changes import (
     update_statement,
 )
 from app.store.lists import Order, count_statement, filter_value, list_statement
-from app.store.rows import PARENT, find, find_equal, find_in_scope, links_of, scope_link, scope_values, walk
+from app.store.rows import PARENT, find, find_equal, find_in_scope, links_of, only_row, scope_link, scope_values, walk
 from app.store.showing import columns, show, sources
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "link",
     "links_of",
     "list_statement",
+    "only_row",
     "orphan_statement",
     "scope_link",
     "scope_values",

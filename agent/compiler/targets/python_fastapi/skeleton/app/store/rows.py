@@ -120,12 +120,20 @@ def scope_link(scope: Scope) -> Links | None:
 async def find_in_scope(
     connection: Connection, scope: Scope, parent: Row | None, path: Mapping[str, Json]
 ) -> Row | None:
-    """The only row of a scope (a singleton)."""
+    """The only row of a scope (a singleton); None if there is none yet."""
     statement = find_statement(scope.resource, (), scope.via, scope_link(scope), scope.fixed, False)
     try:
         return await connection.fetch_one(statement, scope_values(scope, parent, path))
     except Unstorable:
         return None
+
+
+async def only_row(connection: Connection, scope: Scope, path: Mapping[str, Json]) -> Row:
+    """The only row of a scope, below the row that the path leads to. Raises Problem (not found)."""
+    row = await find_in_scope(connection, scope, await walk(connection, scope.steps, path), path)
+    if row is None:
+        raise Problem(Kind.NOT_FOUND, f"There is no {scope.resource.name} yet.")
+    return row
 
 
 def scope_values(scope: Scope, parent: Row | None, path: Mapping[str, Json]) -> dict[str, Any]:
