@@ -274,6 +274,7 @@ async def test_show_as_json_holds_the_letter_as_it_was_published(environment: Ma
 async def test_sheet_of_a_record_that_nobody_understood_says_what_to_do(environment: Mapping[str, str]) -> None:
     """Why there is nothing to replay, where the bytes are, what to do instead; what a stranger wrote is text."""
     code, shown = await cli(environment, "dead-letters", "show", "lone")
+    shown = " ".join(shown.split())  # lines break where the terminal is narrow
 
     assert code == 0
     for told in (
