@@ -73,7 +73,7 @@ def main() -> None:
         show()
         code = Exit.BAD_INPUT
     except FatalError as exc:
-        code = _say(str(exc), exc.remedy)
+        code = _say(_without_cause(exc) if isinstance(exc.__cause__, BusUnavailable) else str(exc), exc.remedy)
     except BusUnavailable as exc:
         code = _say(f"no broker answers: {_without_cause(exc)}", NO_BROKER)
     except TransientError as exc:
@@ -94,8 +94,8 @@ class _Warnings(logging.Handler):
 
 
 def _without_cause(exc: Exception) -> str:
-    """The text of an error without the representation of the foreign one that its adapter put behind it."""
-    return str(exc).removesuffix(f": {exc.__cause__!r}")
+    """The text of an error without that of the one behind it, which ends in the representation of a foreign exception."""
+    return str(exc).removesuffix(f": {exc.__cause__!r}").removesuffix(f": {exc.__cause__}")
 
 
 def _say(message: str, remedy: str) -> int:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +147,20 @@ async def _accept(workspace: Path, *keys: str) -> None:
         [NewTask(task_id("/t", key), "/t", key, "d", "build", key, b"{}", {"id": key}, origin) for key in keys]
     )
     await journal.close()
+
+
+def test_an_agent_without_a_broker_says_how_to_get_one(closed_port: int, tmp_path: Path) -> None:
+    """It is the first thing that somebody may try. A process of its own: `run` configures the logs of a process."""
+    servers = f"127.0.0.1:{closed_port}"
+    environment = {"BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS": servers, "BACKWRIGHT_WORKSPACE": str(tmp_path)}
+
+    said = subprocess.run(
+        [sys.executable, "-m", "agent", "run"], env=os.environ | environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert said.returncode == Exit.ENVIRONMENT
+    assert f"backwright: no broker at {servers}\n" in said.stderr
+    assert "`backwright demo`" in said.stderr
 
 
 def test_that_there_is_nothing_is_said(typed: Typed) -> None:
