@@ -1,4 +1,4 @@
-"""One suite for every journal: each sentence of design §4 that concerns it.
+"""One suite for every journal: each promise that concerns it (tests/README.md has the list).
 
 What needs two processes on one store is in test_journal_postgres.py, what needs a file in test_journal_sqlite.py.
 """
@@ -57,7 +57,7 @@ def journal(store: Store) -> Journal:
     return store.journal
 
 
-# --- accept: §4.1, §4.2, the table of outcomes ------------------------------------------------------------------------
+# --- accept, the table of outcomes ------------------------------------------------------------------------------------
 
 
 async def test_accepted_task_is_available_with_its_first_status(journal: Journal) -> None:
@@ -217,7 +217,7 @@ async def test_what_a_sender_chose_is_never_too_much_for_an_index(journal: Journ
     assert view.state is State.CANCELLED
 
 
-# --- claim: §4.3 ------------------------------------------------------------------------------------------------------
+# --- claim ------------------------------------------------------------------------------------------------------------
 
 
 async def test_claim_hands_over_everything_that_an_attempt_needs(journal: Journal) -> None:
@@ -403,7 +403,7 @@ async def test_started_task_does_not_expire(store: Store) -> None:
     assert (await claim_one(store.journal)).attempt == 2
 
 
-# --- lease and fence: §4.3 --------------------------------------------------------------------------------------------
+# --- lease and fence --------------------------------------------------------------------------------------------------
 
 
 async def test_lost_lease_counts_a_crash_and_is_claimed_again(store: Store) -> None:
@@ -489,7 +489,7 @@ async def test_write_for_an_unknown_task_is_fenced(journal: Journal) -> None:
         await journal.record(claim, checkpoint(), [])
 
 
-# --- checkpoints and events: §4.4, §4.6 -------------------------------------------------------------------------------
+# --- checkpoints and events -------------------------------------------------------------------------------------------
 
 
 async def test_new_attempt_finds_what_lies_behind(store: Store) -> None:
@@ -626,7 +626,7 @@ async def test_progress_of_the_last_status_is_shown(journal: Journal) -> None:
     }  # fmt: skip
 
 
-# --- endings: §4.7 ----------------------------------------------------------------------------------------------------
+# --- endings ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -684,7 +684,7 @@ async def test_interrupted_attempt_is_available_at_once_and_not_counted(journal:
     assert [number for number, _ in numbers(await relay(journal), task)] == [1]
 
 
-# --- commands: §4.9 ---------------------------------------------------------------------------------------------------
+# --- commands ---------------------------------------------------------------------------------------------------------
 
 
 async def test_cancel_of_a_waiting_task_ends_it(journal: Journal) -> None:
@@ -905,7 +905,7 @@ async def test_unknown_command_is_refused(journal: Journal) -> None:
     assert numbers(await relay(journal), task) == [(1, "queued"), (None, "command.refused")]
 
 
-# --- dead letters: §4.8 -----------------------------------------------------------------------------------------------
+# --- dead letters -----------------------------------------------------------------------------------------------------
 
 
 async def fail_with_letter(journal: Journal, task_name: str = "one", letter_id: str = "letter-1") -> None:
@@ -987,7 +987,7 @@ async def test_record_that_made_no_task_cannot_be_replayed(journal: Journal) -> 
     assert await journal.dead_letters() == []
 
 
-# --- the audit trail: §4.8 ---------------------------------------------------------------------------------------------
+# --- the audit trail --------------------------------------------------------------------------------------------------
 
 
 async def acts(journal: Journal) -> list[OperatorActed]:

@@ -2,7 +2,7 @@
 
 Rules are what can happen to a journal: deliveries, duplicates, commands, claims, checkpoints, ends, crashes, lost leases,
 drains, steps of the wall clock, relays that lose their mark, housekeeping. After each step both journals are looked at,
-and the invariants of design §4 are checked on what was published. What a search by hand finds becomes a test of its own.
+and the promised invariants are checked on what was published. What a search by hand finds becomes a test of its own.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Journals of earlier releases are opened and their tasks resumed by the code of today (design §4.12).
+"""Journals of earlier releases are opened and their tasks resumed by the code of today.
 
 `journals_of_releases/<version>.json` holds the rows that a release left behind, with a task in each situation that a stop
 can find it in. They are loaded under that release's schema (its migrations, no later ones), then opened. To add one, at a

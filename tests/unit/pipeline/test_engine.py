@@ -23,7 +23,7 @@ FAULT = Diagnostic(pointer="/paths", code="openapi.no_paths", severity="error", 
 
 
 async def test_a_request_becomes_a_delivery_and_then_a_completed_status(bench: Bench) -> None:
-    """Design §3, first row of the table of ends: the delivery is published before the terminal status."""
+    """The delivery is published before the terminal status."""
     await bench.accept(service="orders")
 
     outcome = await bench.attempt()
@@ -122,7 +122,7 @@ async def test_an_exclusive_gate_is_alone_over_all_attempts() -> None:
 async def test_a_crash_at_any_write_repeats_only_what_has_no_checkpoint(
     bench: Bench, tmp_path: object, after: bool
 ) -> None:
-    """Design §4.4: at most the steps in flight are repeated, the delivery happens once."""
+    """At most the steps in flight are repeated, the delivery happens once."""
     await bench.accept("0")
     await bench.attempt()
     writes = bench.writes
@@ -174,7 +174,7 @@ async def test_nothing_is_installed_when_no_gate_is_left(bench: Bench) -> None:
 
 
 async def test_a_step_of_another_version_is_run_again_with_what_depends_on_it(bench: Bench) -> None:
-    """Design §4.12: a new version of the code never builds on what it does not understand."""
+    """A new version of the code never builds on what it does not understand."""
     await bench.accept()
     await bench.attempt(die_after="repository")
     bench.suite.calls.clear()

@@ -137,7 +137,7 @@ async def test_a_crash_in_a_gate_is_resumed_by_the_next_process(harness_with: St
 
 
 async def test_a_failing_gate_ends_on_the_bus_as_failed_without_a_dead_letter(harness_with: Start) -> None:
-    """Design §3, table of ends: status `failed` with the evidence, nothing else."""
+    """Status `failed` with the evidence, nothing else."""
     async with harness_with(FakeSuite(failing={"lint"})) as harness:
         task = await harness.deliver(request("orders"))
         await harness.until_state(task, State.FAILED)

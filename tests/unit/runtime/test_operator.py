@@ -1,4 +1,4 @@
-"""Commands of operators, from the bus to what is told of them (design §4.8): replay, discard, priority."""
+"""Commands of operators, from the bus to what is told of them: replay, discard, priority."""
 
 import asyncio
 import shutil

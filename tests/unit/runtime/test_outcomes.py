@@ -1,4 +1,4 @@
-"""The table of outcomes (design §3): how a request can end, and what is published then. One test per row."""
+"""The table of outcomes: how a request can end, and what is published then. One test per row."""
 
 import asyncio
 import base64
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
-from agent.bus.port import Outgoing
+from agent.bus.memory import MemoryBus
+from agent.bus.port import Outgoing, Record
 from agent.journal.memory import MemoryJournal
 from agent.journal.port import Checkpoint, Ending, State
 from agent.pipeline.port import Ledger, Outcome
@@ -20,21 +21,31 @@ from contracts import topics
 TASKS = topics.TASKS.name
 
 
-async def test_completed_publishes_the_delivery_before_the_terminal_status(harness: Harness) -> None:
-    """Who reads `completed` may fetch the delivery."""
-    about = await harness.deliver(request("ok-orders"))
+class InOrder(MemoryBus):
+    """Remembers the order of records over all topics."""
 
-    view = await harness.until_state(about, State.COMPLETED)
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    def append(self, record: Outgoing) -> Record:
+        self.order.append(record.topic)
+        return super().append(record)
+
+
+async def test_completed_publishes_the_delivery_before_the_terminal_status(tmp_path: Path) -> None:
+    """Who reads `completed` may fetch the delivery."""
+    bus = InOrder()
+    async with Harness(tmp_path, bus=bus) as harness:
+        about = await harness.deliver(request("ok-orders"))
+        view = await harness.until_state(about, State.COMPLETED)
 
     assert harness.statuses(about)[0] == "queued"
     assert harness.statuses(about)[-1] == "completed"
     [delivered] = harness.messages(topics.DELIVERIES)
     terminal = [m for m in harness.messages() if m.envelope.subject == about][-1]
     assert delivered.envelope.subject == about
-    assert (
-        harness.bus.records(topics.DELIVERIES.name)[0].timestamp_ms
-        <= harness.bus.records(topics.STATUS.name)[-1].timestamp_ms
-    )
+    assert bus.order[-2:] == [topics.DELIVERIES.name, topics.STATUS.name]
     assert terminal.envelope.sequence == f"{view.sequence:010d}"
     assert harness.dead_letters() == []
 

@@ -1,4 +1,4 @@
-"""What a child has and what it does not have (design §5)."""
+"""What a child has and what it does not have."""
 
 import asyncio
 import os

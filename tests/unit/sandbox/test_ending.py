@@ -1,4 +1,4 @@
-"""Nothing of a child lives on, whatever ends it (design §4.5)."""
+"""Nothing of a child lives on, whatever ends it."""
 
 import asyncio
 import os
