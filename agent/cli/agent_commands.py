@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,18 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from agent import app as root
-from agent.cli.common import Exit, Panel, fail, known_variables, load_settings, plain, print_json, run, stdout
+from agent.cli.common import (
+    WIDE_COLUMNS,
+    Exit,
+    Panel,
+    fail,
+    known_variables,
+    load_settings,
+    plain,
+    print_json,
+    run,
+    stdout,
+)
 from agent.context.manager import ContextManager, FactsUnreadable, read_facts
 from agent.telemetry import logs
 
@@ -72,11 +84,21 @@ def check_config(as_json: Annotated[bool, typer.Option("--json", help="Print one
     if as_json:
         print_json({"settings": rows, "journal": root.journal_url(settings).split("@")[-1]})
         return
+    if stdout.width < WIDE_COLUMNS:
+        for row in rows:
+            stdout.print(f"{row['name']}  {_value(row)}")
+            if row["description"]:
+                stdout.print(f"  [dim]{row['description']}[/]")
+        return
     table = Table(box=None, header_style="dim")
     for column in ("setting", "value", "what it is"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        changed = row["value"] != row["default"]
-        value = "-" if row["value"] is None else plain(row["value"])
-        table.add_row(str(row["name"]), f"[bold]{value}[/]" if changed else value, str(row["description"]))
+        table.add_row(str(row["name"]), _value(row), str(row["description"]))
     stdout.print(table)
+
+
+def _value(row: Mapping[str, object]) -> str:
+    """Bold where it is not the default."""
+    value = "-" if row["value"] is None else plain(row["value"])
+    return value if row["value"] == row["default"] else f"[bold]{value}[/]"

@@ -19,7 +19,7 @@ from agent.bus.port import Outgoing
 from agent.cli.common import Exit, fail, load_settings, plain, print_json, reading, run, stderr, stdout
 from agent.cli.letter_filter import filtered
 from agent.cli.letter_plan import DISCARD, REPLAY, VERBS, Plan, Planned, obstacle_to, plan, publish, with_commands
-from agent.cli.letter_sheet import sheet, summary
+from agent.cli.letter_sheet import advice, letters_table, sheet, summary
 from agent.clock import SystemClock
 from agent.journal.port import ALL_LETTERS, DeadLetter, Journal, LetterFilter
 from agent.settings import Settings
@@ -54,14 +54,7 @@ def list_(wanted: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> N
     if not found:
         stderr.print("no open dead letter" if wanted == ALL_LETTERS else "no open dead letter matches")
         return
-    table = Table(box=None, header_style="dim")
-    for column in ("dead letter", "when", "code", "service", "message"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("dead letter", "when"))  # an id is copied whole
-    for letter in found[:limit]:
-        data, reason = letter.data, letter.data["reason"]
-        when = str(data["dead_lettered_at"])[:19].replace("T", " ")
-        table.add_row(*map(plain, (data["dead_letter_id"], when, reason["code"], letter.service, reason["message"])))
-    stdout.print(table)
+    stdout.print(letters_table(found[:limit], columns=stdout.width))
     _say_more(has_more)
 
 
@@ -85,9 +78,12 @@ def show(letter_id: LetterId, as_json: AsJson = False, bytes_: Bytes = False) ->
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
-        for name, text in sheet(letter, obstacle):
+        for name, text in sheet(letter):
             table.add_row(name, text)
         stdout.print(table)
+        stdout.print()
+        for line in advice(letter, obstacle):
+            stdout.print(plain(line), soft_wrap=line.startswith("  "))  # a command is copied whole
 
 
 async def _look(journal: Journal, letter_id: str) -> tuple[DeadLetter, str | None] | None:

@@ -5,10 +5,13 @@ Every value of a letter is a stranger's text: `plain` stands before each one tha
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent.cli.common import plain
+from rich.padding import Padding
+from rich.table import Table
+
+from agent.cli.common import WIDE_COLUMNS, plain
 from agent.cli.letter_plan import MADE_NO_TASK
 from agent.journal.port import DeadLetter
 
@@ -34,12 +37,30 @@ def summary(letter: DeadLetter) -> Mapping[str, Any]:
     }
 
 
-def sheet(letter: DeadLetter, obstacle: str | None) -> Iterator[tuple[str, str]]:
-    """(what, text) line by line, safe for a terminal. `obstacle`: what stands in the way of a replay."""
+def letters_table(letters: Sequence[DeadLetter], *, columns: int) -> Table:
+    """A list of letters; below WIDE_COLUMNS each has its message on a line of its own."""
+    is_wide = columns >= WIDE_COLUMNS
+    table = Table(box=None, header_style="dim") if is_wide else Table.grid(padding=(0, 2))
+    for column in ("dead letter", "when", "code", "service", "message") if is_wide else ("",):
+        table.add_column(column, overflow="fold", no_wrap=column in ("dead letter", "when"))  # an id is copied whole
+    for letter in letters:
+        data, reason = letter.data, letter.data["reason"]
+        when = str(data["dead_lettered_at"])[:19].replace("T", " ")
+        texts = [
+            plain(text) for text in (data["dead_letter_id"], when, reason["code"], letter.service, reason["message"])
+        ]
+        if is_wide:
+            table.add_row(*texts)
+        else:
+            table.add_row("  ".join(texts[:2]))
+            table.add_row(Padding(": ".join(filter(None, texts[2:])), (0, 0, 0, 2)))
+    return table
+
+
+def sheet(letter: DeadLetter) -> Iterator[tuple[str, str]]:
+    """(what, text) line by line, safe for a terminal."""
     for name, text in (*_facts(letter), *_record(letter.data["original"]), *_attempts(letter)):
         yield name, plain(text)
-    for index, line in enumerate(advice(letter, obstacle)):
-        yield "" if index else "what now", plain(line)
 
 
 def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
@@ -77,7 +98,10 @@ def _attempts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
 
 
 def advice(letter: DeadLetter, obstacle: str | None) -> Iterator[str]:
-    """What the letter is, whether it can be replayed, and what to do instead."""
+    """What the letter is, whether it can be replayed, and what to do instead; commands are indented.
+
+    `obstacle`: what stands in the way of a replay.
+    """
     letter_id = letter.data["dead_letter_id"]
     if letter.is_closed:
         yield "It was replayed or discarded: nothing is left to do."
@@ -86,8 +110,10 @@ def advice(letter: DeadLetter, obstacle: str | None) -> Iterator[str]:
         yield "Its task failed. When what made it fail is mended, try it again, from its first step:"
         yield f"  backwright dead-letters replay {letter_id} --yes"
     elif obstacle == MADE_NO_TASK:
-        yield "The record was refused before a task was made of it: there is nothing to replay, and the same bytes would be"
-        yield "refused again. Take them, mend what the reason names, and publish them to the same topic under a new id:"
+        yield (
+            "The record was refused before a task was made of it: there is nothing to replay, and the same bytes would be"
+            " refused again. Take them, mend what the reason names, and publish them to the same topic under a new id:"
+        )
         yield f"  {SHOW} {letter_id} --bytes > record"
         yield from _sender(letter)
     else:

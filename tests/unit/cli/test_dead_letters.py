@@ -2,23 +2,27 @@
 
 import asyncio
 import base64
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from agent.artifacts.folder import FolderArtifacts
 from agent.artifacts.name import name_of
 from agent.bus.memory import MemoryBus
+from agent.cli.common import plain
 from agent.cli.letter_filter import moment
 from agent.cli.letter_plan import DISCARD, MADE_NO_TASK, REPLAY, Verb, command_of, plan, publish
-from agent.cli.letter_sheet import sheet
+from agent.cli.letter_sheet import advice, letters_table, sheet
 from agent.cli.main import app
 from agent.clock import SystemClock
 from agent.journal.memory import MemoryJournal
@@ -304,10 +308,25 @@ async def test_sheet_holds_no_control_characters(tmp_path: Path) -> None:
     original = {**letter()["original"], "key": hostile, "value": hostile, "headers": [["ce_\x1bsource", hostile]]}
     stored = DeadLetter(letter(original=original), service="\x1b]0;x\x07", is_closed=False)
 
-    text = "".join(name + line for name, line in sheet(stored, MADE_NO_TASK))
+    text = "".join(name + line for name, line in sheet(stored)) + "".join(map(plain, advice(stored, MADE_NO_TASK)))
 
     assert "[2J" in text
     assert text.isprintable()
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_letters_fit_the_terminal(columns: int) -> None:
+    """An id is copied whole; on a narrow terminal the message has a line of its own."""
+    reason = {"kind": "permanent", "code": "envelope.missing", "message": "no CloudEvents attribute at ce_id " * 3}
+    letters = [DeadLetter(letter(str(uuid4()), reason=reason), "a-long-name-of-a-service", False) for _ in range(2)]
+    stream = io.StringIO()
+
+    Console(file=stream, width=columns).print(letters_table(letters, columns=columns))
+
+    shown = stream.getvalue()
+    assert max(map(len, shown.splitlines())) <= columns
+    for text in (*(one.data["dead_letter_id"] for one in letters), "envelope.missing", "a-long-name-of-a-service"):
+        assert text in shown
 
 
 @pytest.mark.parametrize("stored_in", ["the letter", "the artefact store", "a store that lost it"])
