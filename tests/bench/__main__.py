@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.bench import durability, idle, latency, million, plot, service, throughput
+from tests.bench import durability, idle, latency, million, plot, replicas, service, throughput
 from tests.bench.figures import Figure, rounded, save
 from tests.bench.stage import BUILD, Stage
 
@@ -32,6 +32,7 @@ BENCHES: Mapping[str, Bench] = {
     "crash": durability.crashes,
     "idle": idle.run,
     "service": service.run,
+    "replicas": replicas.run,
 }
 APART: Mapping[str, Bench] = {"million": million.run}
 

@@ -62,6 +62,8 @@ class Order:
     telemetry: bool = True
     fetch_max_wait_ms: int = 10
     concurrency: int = CONCURRENCY
+    topic_prefix: str = ""
+    wait_s: float = 0.0  # that a task waits for something, on no CPU
 
 
 # ── what is counted ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,6 +76,7 @@ class Tally:
         self.began = self.ended = self._cpu_s = 0.0
         self.polled = 0
         self.sent = 0
+        self.told = 0.0  # when the last acknowledgement came
         self.waited = asyncio.Event()
 
     def begin(self) -> None:
@@ -136,6 +139,7 @@ class CountedProducer:
     async def send(self, records: Sequence[Outgoing]) -> None:
         await self._inner.send(records)
         self._tally.sent += len(records)
+        self._tally.told = time.perf_counter()
         if self._expected and self._tally.sent >= self._expected:
             self._tally.end()
             self._tally.waited.set()
@@ -166,8 +170,15 @@ class CountedBus:
 class BriefWork:
     """The least that is a task: one status on the way and one at the end (the journal writes the first, `queued`)."""
 
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self._wait_s = wait_s
+        self.done = 0
+
     async def run(self, ledger: Ledger) -> Outcome:
         await ledger.record(None, [_status(ledger, Status.DEVELOPING)])
+        if self._wait_s:
+            await asyncio.sleep(self._wait_s)  # what is measured, not a condition
+        self.done += 1
         return Outcome(Ending.COMPLETED, [_status(ledger, Status.COMPLETED)])
 
 
@@ -220,7 +231,7 @@ def journal_of(order: Order) -> Journal:
 
 
 def _kafka(order: Order) -> KafkaSettings:
-    changes = {"fetch_max_wait_ms": order.fetch_max_wait_ms}
+    changes = {"fetch_max_wait_ms": order.fetch_max_wait_ms, "topic_prefix": order.topic_prefix}
     return embedded_settings(order.bootstrap).model_copy(update=changes)
 
 
@@ -280,9 +291,10 @@ async def life(order: Order) -> Mapping[str, Any]:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tally.waited.set)
     journal = journal_of(order)
     await journal.open()
+    work = BriefWork(order.wait_s)
     settings = WorkerSettings(concurrency=order.concurrency, pause_above=100_000, resume_below=90_000)
     means = Means(
-        journal=journal, work=BriefWork(), artifacts=MemoryArtifacts(), settings=settings, clock=SystemClock(),
+        journal=journal, work=work, artifacts=MemoryArtifacts(), settings=settings, clock=SystemClock(),
         folder=Path(order.folder) / "attempts", metrics=metrics, tracer=tracer,
     )  # fmt: skip
     bus = CountedBus(KafkaBus(_kafka(order)), tally, order.records * STATUSES)
@@ -299,7 +311,10 @@ async def life(order: Order) -> Mapping[str, Any]:
         await running
     finally:
         await journal.close()
-    found: dict[str, Any] = {"records": tally.polled, "sent": tally.sent, "commits": commits}
+    found: dict[str, Any] = {
+        "records": tally.polled, "sent": tally.sent, "commits": commits, "worked": work.done,
+        "began": tally.began, "told": tally.told,  # on the machine's monotonic clock, which all processes share
+    }  # fmt: skip
     if order.records:
         found |= tally.figures(order.records)
     return found | memory()

@@ -66,6 +66,10 @@ TARGETS: dict[str, Target] = {
     "recovery.postgres.taken_over": at_most(12),
     "work_lost.sqlite": at_most(1),
     "work_lost.postgres": at_most(1),
+    # Work that waits leaves the machine room, so what is missing from 2 and 4 is what agents cost each other. Not a must:
+    # the facts have no ceiling for it, and four agents, a broker and a server on two cores are near the end of those.
+    "replicas.waiting.2/1": at_least(1.8, must=False),
+    "replicas.waiting.4/1": at_least(3.2, must=False),
     # As fast as an empty one, within 20 %.
     "million.sqlite.accept": at_least(0.8),
     "million.sqlite.life": at_least(0.8),

@@ -7,8 +7,11 @@ import orjson
 import pytest
 
 from tests.bench import plot
+from tests.bench.child import STATUSES
 from tests.bench.figures import Figure, figure, percentile, ratios, rounded, save
+from tests.bench.replicas import AGENTS, checked, fairness
 from tests.bench.requests import identity_of, new_task, request
+from tests.bench.stage import Lost
 from tests.bench.targets import TARGETS, at_least, at_most
 from tests.bench.throughput import RATIOS
 
@@ -71,6 +74,35 @@ def test_each_ratio_with_a_target_is_measured() -> None:
     measured = {*RATIOS, "life.commits_per_task", "life.rtt3/rtt0", "life.rtt3/faststream.rtt3"}
 
     assert {name for name in TARGETS if name.startswith(("accept", "life"))} <= measured
+
+
+def test_fairness_is_the_smallest_share_over_the_mean() -> None:
+    """Even is 1, whatever the number of agents; who got nothing makes it 0."""
+    assert fairness([5, 5]) == fairness([7, 7, 7, 7]) == 1.0
+    assert fairness([1, 3]) == 0.5
+    assert fairness([0, 4, 4, 4]) == 0.0
+    with pytest.raises(ValueError, match="nobody"):
+        fairness([0, 0])
+
+
+@pytest.mark.parametrize(
+    ("completed", "statuses", "worked", "match"),
+    [(9, 30, 5, "9 are completed"), (10, 29, 5, "29 arrived"), (10, 31, 5, "31 arrived"), (10, 30, 6, "11 times")],
+)
+def test_replicas_that_lose_or_repeat_a_task_are_not_measured(
+    completed: int, statuses: int, worked: int, match: str
+) -> None:
+    """A rate of tasks that two agents did is no rate."""
+    checked(10, 10, 10 * STATUSES, [{"records": 4, "worked": 5}, {"records": 6, "worked": 5}])
+    with pytest.raises(Lost, match=match):
+        checked(10, completed, statuses, [{"records": 4, "worked": 5}, {"records": 6, "worked": worked}])
+
+
+def test_each_target_of_replicas_is_measured() -> None:
+    """A target whose name no benchmark knows would be missed in silence."""
+    measured = {f"replicas.waiting.{agents}/1" for agents in AGENTS if agents > 1}
+
+    assert {name for name in TARGETS if name.startswith("replicas")} == measured
 
 
 def test_plot_is_well_formed_and_longer_is_better_for_both_directions() -> None:
