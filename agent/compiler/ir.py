@@ -182,7 +182,7 @@ class Search:
 
 
 class PagingStyle(StrEnum):
-    """NONE: the document declares nothing; the service caps the page and gives a `Link: rel=next` (RFC 8288)."""
+    """NONE: the document declares no position, at most a limit; `Link: rel=next` (RFC 8288) leads behind the page."""
 
     NONE = "none"
     OFFSET = "offset"
@@ -201,6 +201,11 @@ class Paging:
     default_limit: int | None = None
     maximum_limit: int | None = None
     unlimited: int | None = None  # a limit that means "all" (-1, 0); the service's own cap still holds
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether a parameter of the document has a say in how much a page holds, or where it begins."""
+        return self.limit is not None or self.position is not None
 
 
 @dataclass(frozen=True, slots=True)

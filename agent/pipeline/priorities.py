@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.compiler.ir import Action, ColumnType, Operation, PagingStyle, Property, Resource, SchemeKind
+from agent.compiler.ir import Action, ColumnType, Operation, Property, Resource, SchemeKind
 from agent.pipeline.sight import MAX_NAMED, WRITING, Finding, Rule, Sight, asks, counted, named, quoted
 from contracts.context import Facet
 
@@ -235,7 +235,7 @@ def _baselines(sight: Sight) -> Iterator[Finding]:
         "settings of the load gate",
     )
     lists = [o for o in sight.api.operations if o.plan and o.plan.action is Action.LIST]
-    uncut = [o.id for o in lists if o.plan and (o.plan.paging is None or o.plan.paging.style is PagingStyle.NONE)]
+    uncut = [o.id for o in lists if o.plan and (o.plan.paging is None or not o.plan.paging.is_declared)]
     if lists:
         yield Finding(f"{counted(len(lists), 'list')}, {len(lists) - len(uncut)} with declared paging", "rule list")
     if uncut:

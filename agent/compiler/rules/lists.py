@@ -81,7 +81,8 @@ class Lists:
         position = cursor or page or offset
         if limit is None and position is None:
             return parameters
-        style = PagingStyle.CURSOR if cursor else PagingStyle.PAGE if page else PagingStyle.OFFSET
+        styles = ((cursor, PagingStyle.CURSOR), (page, PagingStyle.PAGE), (offset, PagingStyle.OFFSET))
+        style = next((style for found, style in styles if found), PagingStyle.NONE)
         parts.paging = self._paging(style, limit, position)
         return [one for one in parameters if one not in (limit, position)]
 

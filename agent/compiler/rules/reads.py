@@ -135,7 +135,7 @@ class Reads(Parts):
         case.rule = "delete-all"
         located = self._locate(case, None)
         parts = self._lists.read(case.operation, model, has_next=False)
-        if parts.unknown or parts.paging.style is not PagingStyle.NONE:
+        if parts.unknown or parts.paging.is_declared:
             raise NotDerived("which of them are deleted depends on a parameter that no rule knows")
         shown = self._shown(case)
         if shown.shape is not None:

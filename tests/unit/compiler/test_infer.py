@@ -246,6 +246,23 @@ def test_query_parameters_become_filters_paging_and_order() -> None:
     assert any(one.code == "parameter.ignored" and "moon" in one.message for one in told)
 
 
+def test_a_limit_alone_says_nothing_of_a_position() -> None:
+    """Taken for paging by offset, it gave every page a `Link` to itself. Nor does it say which rows are to be deleted."""
+    limit = [{"name": "limit", "in": "query", "schema": {"type": "integer", "maximum": 50}}]
+
+    def change(document: Json) -> None:
+        things = document["paths"]["/things"]
+        things["get"]["parameters"] = limit
+        things["delete"] = {"operationId": "clear", "parameters": limit, "responses": {"204": {"description": ""}}}
+
+    found = api(but(change))
+    cut = paging(operation(found, "listThings"))
+    assert (cut.style, cut.limit, cut.position, cut.maximum_limit) == (PagingStyle.NONE, "limit", None, 50)
+    assert cut.is_declared
+    assert not paging(operation(api(but(lambda _: None)), "listThings")).is_declared
+    assert operation(found, "clear").verdict is Verdict.HOOKED
+
+
 def test_envelopes_are_filled_from_known_sources() -> None:
     """Rule 3: the list inside, everything around it with a source; one without a source stands against it."""
     envelope: dict[str, Json] = {

@@ -357,6 +357,6 @@ def model_names(works: Iterable[Work]) -> tuple[str, ...]:
             found.add("Sort")
         if work.search:
             found.add("Search")
-        if work.paging and work.paging.style is not ir.PagingStyle.NONE:
-            found |= {"Paging", "Style"}
+        if work.paging and work.paging.is_declared:
+            found |= {"Paging", "Style"} if work.paging.position else {"Paging"}
     return tuple(sorted(found))

@@ -234,7 +234,7 @@ class Sort:
 
 
 class Style(Enum):
-    """How a list is cut into pages. NONE: capped, the rest is behind `Link: rel="next"` (RFC 8288)."""
+    """How a list is cut into pages. NONE: capped, by `limit` too; the rest is behind `Link: rel="next"` (RFC 8288)."""
 
     NONE = "none"
     OFFSET = "offset"
@@ -244,7 +244,7 @@ class Style(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paging:
-    """Parameters as the document names them."""
+    """Parameters as the document names them; every style but NONE has a position."""
 
     style: Style = Style.NONE
     limit: str | None = None

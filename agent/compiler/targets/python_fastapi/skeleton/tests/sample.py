@@ -129,6 +129,10 @@ DOCUMENT: Json = {
                 "responses": {"201": response(ref("Box")), "4XX": {"description": "bad"}},
             },
         },
+        "/shelves/{shelf-code}/boxes/{owner}": {
+            "parameters": [SHELF, parameter("owner", STRING, "path")],
+            "put": {"requestBody": body(ref("BoxChange")), "responses": {"200": response(ref("Box"))}},
+        },
         "/boxes": {
             "get": {
                 "parameters": [
@@ -172,7 +176,7 @@ DOCUMENT: Json = {
         },
         "/boxes/{boxId}/labels": {
             "parameters": [BOX],
-            "get": {"responses": {"200": response({})}},
+            "get": {"parameters": [parameter("limit", INTEGER)], "responses": {"200": response({})}},
             "post": {"requestBody": body(ref("Label")), "responses": {"201": response(ref("Label"))}},
             "put": {"requestBody": body(ref("Label")), "responses": {"200": response(ref("Label"))}},
         },
@@ -574,6 +578,12 @@ async def create_box(call: Call) -> Response:
     return await crud.create(call, Scope(BOX_, (BY_SHELF,), via="shelf"), BOX_INTAKE, Answer(201, BOX_SHAPE))
 
 
+@routes.operation("putBoxOfOwner", "PUT", "/shelves/{shelf-code}/boxes/{owner}")
+async def put_box_of_owner(call: Call) -> Response:
+    steps = (BY_SHELF, Step("owner", BOX_, "owner", via="shelf"))
+    return await crud.change(call, steps, BOX_INTAKE, Answer(200, BOX_SHAPE), whole=True)
+
+
 @routes.operation("listBoxes", "GET", "/boxes")
 async def list_boxes(call: Call) -> Response:
     return await crud.read_list(call, BOXES)
@@ -631,7 +641,9 @@ LABELS_OF_BOX = Scope(LABEL_, (BY_BOX,), through="labels")
 
 @routes.operation("listLabels", "GET", "/boxes/{boxId}/labels")
 async def list_labels(call: Call) -> Response:
-    return await crud.read_list(call, Listing(LABELS_OF_BOX, Answer(200, LABEL_SHAPE)))
+    return await crud.read_list(
+        call, Listing(LABELS_OF_BOX, Answer(200, LABEL_SHAPE), paging=Paging(limit="limit", default_limit=4))
+    )
 
 
 @routes.operation("createLabelHere", "POST", "/boxes/{boxId}/labels")

@@ -63,6 +63,21 @@ async def test_put_replaces_and_resets_what_is_left_out(sample_client: Client) -
     assert "materials" not in answered.json()
 
 
+async def test_put_leaves_a_row_at_its_path(sample_client: Client) -> None:
+    """A path may pick a row by what is not its key: were that reset with the rest, nobody would find the row again."""
+    code = await make_shelf(sample_client)
+    box = await make_box(sample_client, code, owner="me", weight=1.5)
+    path = f"/shelves/{code}/boxes/me"
+
+    answered = await sample_client.send("PUT", path, json={"openedOn": "2024-02-29"})
+    assert answered.status_code == 200
+    put = answered.json()
+    assert (put["id"], put["owner"], put["shelf"], put["openedOn"]) == (box["id"], "me", code, "2024-02-29")
+    assert "weight" not in put
+    moved = await sample_client.send("PUT", path, json={"owner": "another"})
+    assert moved.json()["owner"] == "another"
+
+
 async def test_patch_changes_only_what_is_sent(sample_client: Client) -> None:
     """PATCH with nothing is a read; null empties what may be null."""
     box = await make_box(sample_client, weight=1.5, openedOn="2024-02-29", owner="me")
@@ -309,6 +324,20 @@ async def test_list_without_paging_is_capped_and_linked(sample_client: Client) -
     assert len(answered.json()) == 5
     found = await follow(sample_client, f"/shelves/{code}/boxes", lambda body: body)
     assert sorted(box["id"] for box in found) == sorted(made)
+
+
+async def test_list_with_a_limit_alone_goes_on_behind_its_page(sample_client: Client) -> None:
+    """The document names no position to go on from: a link that repeats the request leads back to where it stands."""
+    path = f"/boxes/{(await make_box(sample_client))['id']}/labels"
+    for number in range(5):
+        made = await sample_client.send("POST", path, json={"name": f"{number} {uuid.uuid4()}"})
+        assert made.status_code == 201, made.text
+
+    pages = [await sample_client.send("GET", path, params={"limit": 2})]
+    while len(pages) < 5 and (link := pages[-1].headers.get("link")):
+        pages.append(await sample_client.send("GET", link[1:].partition(">")[0], root=True))
+    assert [[label["name"][0] for label in page.json()] for page in pages] == [["0", "1"], ["2", "3"], ["4"]]
+    assert len((await sample_client.send("GET", path)).json()) == 4
 
 
 async def test_times_are_kept_in_utc(sample_client: Client) -> None:

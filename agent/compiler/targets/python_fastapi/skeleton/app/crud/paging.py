@@ -17,7 +17,7 @@ from app.routing import Call
 from app.values import to_column
 
 Json = Any
-CURSOR = "_cursor"  # the query parameter of our own `next` links, where the document declares no paging
+CURSOR = "_cursor"  # the query parameter of our own `next` links, where the document declares no position
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def page_of(call: Call, paging: Paging, resource: Resource, order: tuple[store.O
                 limit, after=read_cursor(resource, order, str(position), str(paging.position)) if position else None
             )
         case Style.NONE:
-            limit = settings.page_limit_max
+            limit = settings.page_limit_max if paging.limit is None else limit
             text = next((text for name, text in pairs_of(call.request.scope["query_string"]) if name == CURSOR), "")
             return Page(limit, after=read_cursor(resource, order, text, CURSOR) if text else None)
 
@@ -100,11 +100,7 @@ def meta_of(page: Page, count: int, more: bool, total: int | None) -> dict[Meta,
 
 def next_link(call: Call, paging: Paging, page: Page, cursor: str) -> str:
     """The same request for the next page."""
-    name, value = {
-        Style.NONE: (CURSOR, cursor),
-        Style.CURSOR: (paging.position or CURSOR, cursor),
-        Style.OFFSET: (paging.position or "offset", str(page.offset + page.limit)),
-        Style.PAGE: (paging.position or "page", str(page.number + 1)),
-    }[paging.style]
+    values = {Style.OFFSET: str(page.offset + page.limit), Style.PAGE: str(page.number + 1)}
+    name, value = paging.position or CURSOR, values.get(paging.style, cursor)
     pairs = [pair for pair in pairs_of(call.request.scope["query_string"]) if pair[0] != name]
     return f"{call.url_path}?{urlencode([*pairs, (name, value)])}"

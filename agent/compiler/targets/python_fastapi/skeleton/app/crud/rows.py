@@ -1,6 +1,6 @@
 """Inserting and changing one row, with what it refers to and what belongs to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -197,13 +197,23 @@ async def fill_children(
 
 
 async def apply(
-    connection: Connection, resource: Resource, row: Row, shape: Shape, entity: Json, *, whole: bool
+    connection: Connection,
+    resource: Resource,
+    row: Row,
+    shape: Shape,
+    entity: Json,
+    *,
+    whole: bool,
+    kept: Container[str | None] = (),
 ) -> Row:
-    """Write an entity over a row. An entity that says nothing changes nothing."""
+    """Write an entity over a row. An entity that says nothing changes nothing.
+
+    `kept`: fields and references that a replacement leaves as they are where the entity does not speak of them.
+    """
     draft = draft_of(shape, entity)
     await tie(connection, draft)
     if whole:
-        reset_absent(shape, entity, draft)
+        reset_absent(shape, entity, draft, kept)
     values = draft.values
     for field in resource.fields:  # nobody changes a key or what the server makes
         if field is resource.key or field.generated is not None:
@@ -222,10 +232,10 @@ async def apply(
     return changed
 
 
-def reset_absent(shape: Shape, entity: Json, draft: Draft) -> None:
+def reset_absent(shape: Shape, entity: Json, draft: Draft, kept: Container[str | None]) -> None:
     """A replacement that leaves out an optional property resets it; a column that must have a value keeps it."""
     for shown, source in store.sources(shape):
-        if isinstance(entity, dict) and shown.name in entity:
+        if shown.source in kept or (isinstance(entity, dict) and shown.name in entity):
             continue
         if isinstance(source, Field) and source.generated is None:
             if source.default is not ABSENT:

@@ -53,7 +53,8 @@ async def change(
     whole: bool,
     version: tuple[str, str] | None = None,
 ) -> Response:
-    """Change the row at the path. `whole`: what the body leaves out goes back to its default (PUT).
+    """Change the row at the path. `whole`: what the body leaves out goes back to its default (PUT), but not what the
+    path says: the row stays where it was found.
 
     `version`: (property of the body, field): a body that names another version than the row's loses (409).
     """
@@ -65,7 +66,8 @@ async def change(
         assert row is not None  # a path with steps leads to a row or raises
         if version is not None:
             check_version(resource, row, entity, version)
-        row = await apply(connection, resource, row, intake.shape, entity, whole=whole)
+        kept = {steps[-1].field, steps[-1].via, *(part.field for part in steps[-1].fixed)}
+        row = await apply(connection, resource, row, intake.shape, entity, whole=whole, kept=kept)
         return await respond(call, connection, reply, row, owner=resource)
 
 
