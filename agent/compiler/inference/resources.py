@@ -273,11 +273,15 @@ class Finder:
                 draft.groups.append(group)
 
     def _draft(self, entity: str, members: list[Group]) -> Draft:
-        home = min(members, key=lambda one: (not self._has(one.at_item), len(one.key)))
-        draft = Draft("", entity, home)
-        draft.singleton = self._is_singleton(home)
+        draft = Draft("", entity, min(members, key=self._distance))
+        draft.singleton = self._is_singleton(draft.home)
         self.drafts.append(draft)
         return draft
+
+    def _distance(self, group: Group) -> tuple[bool, bool, bool, int]:
+        """How far from home a thing is here. Below several things, it is at home below the one that it is made in."""
+        elsewhere = group.is_nested and "POST" not in group.at_collection
+        return (not self._has(group.at_item), group.is_nested, elsewhere, len(group.key))
 
     def _is_singleton(self, home: Group) -> bool:
         get = home.at_collection.get("GET")

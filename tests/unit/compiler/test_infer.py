@@ -295,6 +295,41 @@ def test_envelopes_are_filled_from_known_sources() -> None:
     assert operation(found, "listThings").verdict is Verdict.HOOKED
 
 
+@pytest.mark.parametrize("first", ["shelves", "readers"])
+def test_a_name_is_unique_below_the_thing_that_it_is_made_in(first: str) -> None:
+    """Polaris: two catalogues could not both have an `admin`, once a role of either was given to a principal role."""
+    holder = {"type": "object", "required": ["label"], "properties": {"label": {"type": "string"}}}
+    book = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    done = {"description": ""}
+
+    def change(document: Json) -> None:
+        schemas, paths = document["components"]["schemas"], document["paths"]
+        schemas.update({"Shelf": holder, "Reader": copy.deepcopy(holder), "Book": book})
+        for noun, name in (("shelves", "Shelf"), ("readers", "Reader")):
+            one = {"$ref": f"#/components/schemas/{name}"}
+            paths[f"/{noun}"] = {"post": {"requestBody": body(one), "responses": {"201": answer(one)}}}
+            paths[f"/{noun}/{{label}}"] = {"get": {"responses": {"200": answer(one), "404": done}}}
+        one = {"$ref": "#/components/schemas/Book"}
+        listed = {"get": {"responses": {"200": answer({"type": "array", "items": one})}}}
+        made = {"post": {"requestBody": body(one), "responses": {"201": answer(one), "409": done}}}
+        of_shelves = {
+            "/shelves/{label}/books": {**listed, **made},
+            "/shelves/{label}/books/{name}": {
+                "get": {"responses": {"200": answer(one), "404": done}},
+                "delete": {"responses": {"204": done, "404": done}},
+            },
+        }
+        of_readers = {
+            "/readers/{reader}/books": listed,
+            "/readers/{reader}/books/{name}": {"delete": {"responses": {"204": done, "404": done}}},
+        }
+        paths |= of_shelves | of_readers if first == "shelves" else of_readers | of_shelves
+
+    found = {one.name: one for one in api(but(change)).resources}
+
+    assert found["Book"].key_scope == ("label",)
+
+
 def test_security_denies_what_it_cannot_check() -> None:
     """An unsupported scheme refuses the operation; a document without any is open, and that is said."""
     found = api(
