@@ -2,12 +2,11 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A consumed record, byte for byte."""
+class Record(NamedTuple):
+    """A consumed record, byte for byte. A named tuple like all that is made for each record: in half the time."""
 
     topic: str
     partition: int
@@ -19,8 +18,7 @@ class Record:
     topic_id: str = ""  # survives deletion and re-creation of a topic where the broker tells it
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to publish."""
 
     topic: str

@@ -30,8 +30,7 @@ class State(StrEnum):
 TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.REJECTED, State.EXPIRED})
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """An event to publish. The journal fixes its id and, on the status topic, takes the task's next sequence.
 
     `data` is the JSON value without `sequence` (the outbox writes it in, from the row).
@@ -42,8 +41,7 @@ class Event:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a record came from, complete enough to dead-letter and replay it."""
 
     topic: str
@@ -56,8 +54,7 @@ class Origin:
     topic_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """A request to store. `request` is the JSON value; `attributes` are the envelope's, for causation and tracing.
 
     `task_id` is `contracts.codec.task_id(source, idempotency_key)`: it *is* the idempotency key.
@@ -119,8 +116,7 @@ class Acceptance(StrEnum):
     CONFLICT = "conflict"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One attempt's right to write. Every write of it carries `fence`."""
 
     task_id: str
@@ -173,8 +169,7 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"  # drain: available at once, the attempt is not counted
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """The end of an attempt, with the events that it causes and, if it failed, its line in the history."""
 
     ending: Ending

@@ -4,7 +4,6 @@ import re
 from base64 import b64decode, b64encode
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -118,7 +117,7 @@ def cleaned(batch: Sequence[Intake]) -> list[Intake]:
 def _cleaned(item: Intake) -> Intake:
     if isinstance(item, NewTask):
         key = indexed(item.ordering_key)
-        return item if key == item.ordering_key else replace(item, ordering_key=key)
+        return item if key == item.ordering_key else item._replace(ordering_key=key)
     if isinstance(item, NewCommand):
         return NewCommand(
             plain(item.command_id), plain(item.command), indexed(item.task_id), item.data, plain(item.source)

@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,7 +107,7 @@ class AttemptLedger:
     async def finish(self, finish: Finish) -> None:
         """Store the end of the attempt."""
         if told := await self._take_untold():
-            finish = replace(finish, events=(*told, *finish.events))
+            finish = finish._replace(events=(*told, *finish.events))
         await self.patiently(lambda: self._journal.finish(self._claim, finish))
 
     def _tell_soon(self, events: Sequence[Event]) -> None:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import quote
 
 from contracts.base import Payload
@@ -27,8 +27,7 @@ _DATAREF = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _OTHER_VERSION = re.compile(r"(.+)\.v\d+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A decoded record: attributes, the row of the contract, the validated payload and its raw JSON bytes."""
 
     envelope: Envelope

@@ -1,9 +1,9 @@
 """Typed messages → the bytes and headers of a record, always in binary mode."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import orjson
 
@@ -22,8 +22,7 @@ _OPTIONAL = 3  # where they begin in ATTRIBUTES, and in an Envelope
 _OPTIONAL_HEADERS = tuple((name, f"ce_{name}") for name in ATTRIBUTES[_OPTIONAL:-1])  # `sequence` has a form of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """What is handed to a producer; `topic` has no prefix yet."""
 
     topic: str

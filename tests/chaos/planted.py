@@ -6,7 +6,6 @@ Each bug is one that real systems had. They patch the smallest place that a care
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -92,7 +91,7 @@ def forget_the_ordering_key() -> None:
 
     def alone(self: Inbox, *given: Any) -> NewTask:
         made = task(self, *given)
-        return replace(made, ordering_key=made.task_id)
+        return made._replace(ordering_key=made.task_id)
 
     plant(Inbox, "_task", alone)
 

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from base64 import b64encode
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -203,7 +202,7 @@ def new_task(name: str = "one", *, key: str | None = None, **changes: Any) -> Ne
         attributes={"id": name, "correlationid": "c"},
         origin=origin,
     )
-    return replace(task, **changes)
+    return task._replace(**changes)
 
 
 def cancel(task: NewTask, command_id: str = "cancel-1", reason: str | None = None) -> NewCommand:

@@ -92,7 +92,7 @@ async def test_same_key_with_another_payload_is_a_conflict(journal: Journal) -> 
     task = new_task()
     await accepted(journal, task)
 
-    assert await accept(journal, replace(task, payload_digest="d2"), new_task("two")) == ["conflict", "accepted"]
+    assert await accept(journal, task._replace(payload_digest="d2"), new_task("two")) == ["conflict", "accepted"]
 
     assert [row.task_id for row in await relay(journal)] == [task.task_id, new_task("two").task_id]
 
@@ -101,7 +101,7 @@ async def test_conflict_within_one_batch(journal: Journal) -> None:
     """The first of two wins, even if they come together."""
     task = new_task()
 
-    assert await accept(journal, task, replace(task, payload_digest="d2")) == ["accepted", "conflict"]
+    assert await accept(journal, task, task._replace(payload_digest="d2")) == ["accepted", "conflict"]
 
 
 async def test_outcomes_stand_in_the_order_of_a_mixed_batch(journal: Journal) -> None:
@@ -188,8 +188,8 @@ async def letter_ids(journal: Journal, wanted: LetterFilter = ALL_LETTERS, *, li
 async def test_hostile_text_of_a_sender_is_stored(journal: Journal) -> None:
     """NUL and half a surrogate pair are bytes that a sender may put into a header or a value."""
     hostile = "a\x00b'\"; DROP TABLE task; --\\"
-    task = replace(
-        new_task(), source=hostile + "\ud800", idempotency_key=hostile, attributes={"id": hostile, "\n": "\x00"}
+    task = new_task()._replace(
+        source=hostile + "\ud800", idempotency_key=hostile, attributes={"id": hostile, "\n": "\x00"}
     )
 
     await accepted(journal, task, cancel(task, reason=hostile))
@@ -237,8 +237,8 @@ async def test_claim_hands_over_everything_that_an_attempt_needs(journal: Journa
 async def test_origin_that_is_not_the_request_is_kept(journal: Journal) -> None:
     """A structured record holds the request inside; a dead letter needs the whole of it. A tombstone has none."""
     envelope, tombstone = new_task(), new_task("two")
-    envelope = replace(envelope, origin=replace(envelope.origin, value=b'{"data": {}}', headers=(), key=None))
-    tombstone = replace(tombstone, origin=replace(tombstone.origin, value=None))
+    envelope = envelope._replace(origin=envelope.origin._replace(value=b'{"data": {}}', headers=(), key=None))
+    tombstone = tombstone._replace(origin=tombstone.origin._replace(value=None))
     await accepted(journal, envelope, tombstone)
 
     claims = await journal.claim("w1", limit=2, lease_s=LEASE_S)
@@ -483,7 +483,7 @@ async def test_write_after_the_end_is_fenced(journal: Journal) -> None:
 async def test_write_for_an_unknown_task_is_fenced(journal: Journal) -> None:
     """Another journal's claim means nothing here."""
     await accepted(journal, new_task())
-    claim = replace(await claim_one(journal), task_id="00000000-0000-0000-0000-000000000000")
+    claim = (await claim_one(journal))._replace(task_id="00000000-0000-0000-0000-000000000000")
 
     with pytest.raises(Fenced):
         await journal.record(claim, checkpoint(), [])
@@ -1149,7 +1149,7 @@ async def test_tidy_archives_what_has_ended_and_is_told(store: Store) -> None:
 
     assert await store.journal.tidy(older_than_s=60) == Tidied(archived=1)
 
-    assert await accept(store.journal, new_task(), replace(new_task(), payload_digest="d2")) == [
+    assert await accept(store.journal, new_task(), new_task()._replace(payload_digest="d2")) == [
         "duplicate",
         "conflict",
     ]

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -158,7 +158,8 @@ class JournalMachine(RuleBasedStateMachine):
 
     def some_claim(self, data: st.DataObject) -> Claim:
         """One of the last claims: often one that is still in force, sometimes an old one."""
-        return data.draw(st.sampled_from(self.claims[-4:]))
+        claim: Claim = data.draw(st.sampled_from(self.claims[-4:]))
+        return claim
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), step=st.sampled_from(["a", "b"]), events=st.integers(0, 2), final=st.booleans())
@@ -330,6 +331,8 @@ class PostgresMachine(JournalMachine):
         """All but the times, and the owner of a lease."""
         if is_dataclass(answer) and not isinstance(answer, type):
             answer = {field.name: getattr(answer, field.name) for field in fields(answer)}
+        elif isinstance(answer, tuple) and hasattr(answer, "_asdict"):
+            answer = answer._asdict()
         if isinstance(answer, Mapping):
             return {
                 name: self.comparable(value)
@@ -343,7 +346,7 @@ class PostgresMachine(JournalMachine):
         return answer
 
     def task(self, name: str, digest: str = "d1") -> NewTask:
-        return replace(super().task(name, digest), expires_at=None)  # a moment of the fake clock
+        return super().task(name, digest)._replace(expires_at=None)  # a moment of the fake clock
 
     @rule(seconds=st.sampled_from([130, 700]))
     def pass_time(self, seconds: int) -> None:

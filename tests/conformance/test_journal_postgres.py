@@ -5,7 +5,6 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -226,7 +225,7 @@ async def test_finish_whose_answer_was_lost_is_no_fence(store: PostgresStore, mo
 
     outcomes = await asyncio.gather(
         store.journal.finish(claims[0], Finish(Ending.COMPLETED, [status(task, "completed")])),
-        store.journal.record(replace(claims[1], fence=9), checkpoint(), [status(other)]),
+        store.journal.record(claims[1]._replace(fence=9), checkpoint(), [status(other)]),
         return_exceptions=True,
     )
 

@@ -6,7 +6,6 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -203,7 +202,7 @@ async def test_keys_of_archived_tasks_lie_apart(store: SqliteStore) -> None:
     await store.journal.tidy(older_than_s=0)
 
     assert await _held(store) == {"request": 0, "archived_request": 1}
-    assert await accept(store.journal, task, replace(task, payload_digest="other")) == ["duplicate", "conflict"]
+    assert await accept(store.journal, task, task._replace(payload_digest="other")) == ["duplicate", "conflict"]
     await accept(store.journal, about_letter("letter-failed"))
     assert await _held(store) == {"request": 1, "archived_request": 0}, "a replay brings it back"
     assert await accept(store.journal, task) == ["duplicate"]
