@@ -12,6 +12,7 @@ from contracts.delivery import Evidence, GateVerdict, TaskDelivered
 from contracts.status import Status, TaskStatus
 
 FAULTS_SHOWN = 5
+FAULTS = ("failures", "faults", "differences")  # under which of them a gate lists what it found
 READINESS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not performed": "[yellow]–[/]"}
 
 
@@ -81,12 +82,17 @@ def show_failure(status: TaskStatus, workspace: Path) -> None:
 def show_faults(evidence: Evidence, workspace: Path) -> None:
     """What a failed gate saw: its first faults, how to repeat them, and where its log lies."""
     stdout.print(f"\n[bold red]{plain(evidence.gate)}[/]  {plain(evidence.summary)}")
-    for fault in list(evidence.details.get("failures") or evidence.details.get("faults") or ())[:FAULTS_SHOWN]:
+    told_under = next((name for name in FAULTS if evidence.details.get(name)), "")
+    faults = list(evidence.details.get(told_under, ()))
+    for fault in faults[:FAULTS_SHOWN]:
         told = fault if isinstance(fault, dict) else {"message": fault}
         line, *_ = str(told.get("message", "")).splitlines() or [""]
-        stdout.print(f"  {plain(str(told.get('operation', '')))} {plain(line[:300])}".rstrip())
+        words = (str(told.get("operation", "")), line[:300])
+        stdout.print(f"  {' '.join(plain(word) for word in words if word)}".rstrip())
         if told.get("reproduce"):
             stdout.print(f"    {plain(str(told['reproduce'])[:1000])}")
+    if len(faults) > FAULTS_SHOWN:
+        stdout.print(f"  … and {len(faults) - FAULTS_SHOWN} more")
     if evidence.log is not None:
         digest = evidence.log.removeprefix("sha256:")
         log = workspace / "artifacts" / digest[:2] / digest[2:]

@@ -24,12 +24,13 @@ from agent.errors import EnvironmentUnfit
 from agent.gates.gate import Subject, Tools
 from agent.gates.live import Credentials, LiveService, NotReady, Proof, client, fetch, serve
 from agent.gates.project import project_files
-from agent.gates.suite import readiness, run_suite
+from agent.gates.suite import GATES, readiness, run_suite
 from agent.sandbox.port import Leash
 from agent.settings import Settings
 from contracts.delivery import Evidence, GateVerdict
 
 DEEP_EXAMPLES = 100
+REMEDIES = {gate.name: gate.remedy for gate in GATES}
 MAX_AGE_S = 12 * 3600  # of kept credentials: minted tokens expire
 
 
@@ -71,6 +72,7 @@ def verify(
         for one in evidence:
             if one.verdict is GateVerdict.FAIL:
                 show_faults(one, settings.workspace)
+                stdout.print(f"  remedy: {plain(REMEDIES.get(one.gate, ''))}")
         stdout.print(f"measured on {digest}")
     if any(e.verdict is GateVerdict.FAIL for e in evidence):
         raise typer.Exit(Exit.FAILED)

@@ -9,6 +9,10 @@ from agent.gates.trial import Trial, last_line, measured, read_report
 from contracts.delivery import Evidence
 
 BLOCKING = ("MEDIUM", "HIGH")
+LISTED, LINE = 20, 300
+PLACE = re.compile(r"^\S.*?:\d+:\d+: ")  # `ruff check --output-format concise`
+UNFORMATTED = re.compile(r"^\s+--> ")
+MYPY_ERROR = re.compile(r": error: ")
 
 
 @measured("lint")
@@ -17,7 +21,7 @@ async def check_lint(trial: Trial) -> Evidence:
     ruff = trial.environment.tool("ruff")
     checked = await trial.run(ruff, "check", "--output-format", "concise", ".", network="none")
     formatted = await trial.run(ruff, "format", "--check", ".", network="none")
-    findings, unformatted = lint_findings(checked.output), formatted.output.count("Would reformat:")
+    findings, unformatted = lint_findings(checked.output), unformatted_files(formatted.output)
     crashed = next((d for d in (checked, formatted) if d.exit_code not in (0, 1)), None)
     clean = checked.exit_code == 0 and formatted.exit_code == 0
     return await trial.evidence(
@@ -28,7 +32,11 @@ async def check_lint(trial: Trial) -> Evidence:
         unit="findings",
         threshold=0,
         tool="ruff",
-        details={"findings": findings, "unformatted": unformatted},
+        details={
+            "findings": findings,
+            "unformatted": unformatted,
+            "faults": [*faults_in(checked.output, PLACE), *faults_in(formatted.output, UNFORMATTED)][:LISTED],
+        },
     )  # fmt: skip
 
 
@@ -36,6 +44,17 @@ def lint_findings(output: str) -> int:
     """Findings in ruff's output; 0 where it says that all is well."""
     match = re.search(r"^Found (\d+) error", output, re.MULTILINE)
     return int(match[1]) if match else 0
+
+
+def unformatted_files(output: str) -> int:
+    """Files that `ruff format --check` would change; 0 where it names no number."""
+    match = re.search(r"^(\d+) files? would be reformatted", output, re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def faults_in(output: str, pattern: re.Pattern[str]) -> list[str]:
+    """The lines of a tool's output that tell of a fault: the first of them, each cut to what a line of a report holds."""
+    return [line.strip()[:LINE] for line in output.splitlines() if pattern.search(line)][:LISTED]
 
 
 @measured("types")
@@ -51,7 +70,7 @@ async def check_types(trial: Trial) -> Evidence:
         unit="errors",
         threshold=0,
         tool="mypy",
-        details={"files": files},
+        details={"files": files, "faults": faults_in(done.output, MYPY_ERROR)},
     )
 
 
@@ -99,11 +118,14 @@ def bandit_report(text: str) -> dict[str, Any] | None:
             "severities": dict(Counter(result["issue_severity"] for result in results)),
             "suppressed": report["metrics"]["_totals"].get("nosec", 0)
             + report["metrics"]["_totals"].get("skipped_tests", 0),
-            "errors": [f"{e['filename']}: {e['reason']}" for e in report["errors"]][:20],
-            "findings": [
-                f"{r['filename']}:{r['line_number']}: {r['test_id']} {r['issue_severity']}: {r['issue_text']}"
-                for r in results
-            ][:20],
+            "errors": [f"{e['filename']}: {e['reason']}" for e in report["errors"]][:LISTED],
+            "findings": [_bandit_line(r) for r in results][:LISTED],
+            "faults": [_bandit_line(r) for r in results if r["issue_severity"] in BLOCKING][:LISTED],
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _bandit_line(result: dict[str, Any]) -> str:
+    place = f"{result['filename']}:{result['line_number']}"
+    return f"{place}: {result['test_id']} {result['issue_severity']}: {result['issue_text']}"

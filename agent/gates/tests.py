@@ -4,12 +4,14 @@ import json
 import re
 from typing import Any
 
+from agent.gates.static import faults_in
 from agent.gates.trial import Trial, last_line, measured, read_report
 from contracts.delivery import Evidence
 
 COUNTED = ("passed", "failed", "error", "skipped", "xfailed", "xpassed", "deselected")
 # What keeps a test from being one that ran and asserted.
 NOT_RUN = ("skipped", "xfailed", "xpassed", "deselected")
+TEST_FAULT = re.compile(r"^(FAILED|ERROR|SKIPPED|XFAIL|XPASS) ")  # of pytest's short summary
 
 
 @measured("tests")
@@ -41,6 +43,7 @@ async def check(trial: Trial) -> Evidence:
         tool="pytest",
         details={
             "tests": counts,
+            "faults": faults_in(done.output, TEST_FAULT),
             **(covered or {}),
             "coverage_version": trial.environment.version("coverage"),
             "postgresql": server.version,

@@ -178,6 +178,11 @@ def lint_fault(project: Path) -> None:
     append(project, "app/extra.py", '"""Extra."""\n\nimport os\n')
 
 
+def unformatted(project: Path) -> None:
+    """Quotes of the other kind."""
+    append(project, "app/extra.py", "NAME = 'text'\n")
+
+
 def type_fault(project: Path) -> None:
     """A text that is called a number."""
     append(project, "app/extra.py", '"""Extra."""\n\nVALUE: int = "text"\n')
@@ -256,6 +261,7 @@ BROKEN: Mapping[str, tuple[str, Callable[[Path], None], str]] = {
     "an import of a development package": ("install", undeclared_import, "does not import with requirements.lock alone"),
     "no lock file": ("install", lambda p: (p / "requirements.lock").unlink(), "no requirements.lock"),
     "an unused import": ("lint", lint_fault, "1 findings"),
+    "code that is not formatted": ("lint", unformatted, "0 findings, 1 files not formatted"),
     "a wrong type": ("types", type_fault, "1 errors"),
     "a shell command": ("security", unsafe_code, "1 findings of medium or high severity"),
     "a failing test": ("tests", one_test("def test_it() -> None:\n    assert 1 == 2\n"), "1 failed"),
@@ -279,6 +285,16 @@ BROKEN: Mapping[str, tuple[str, Callable[[Path], None], str]] = {
 }  # fmt: skip
 
 
+# What a person has to find is named in the evidence, not in the log alone.
+NAMED = {
+    "an unused import": "app/extra.py:3:8: F401",
+    "code that is not formatted": "app/extra.py",
+    "a wrong type": "app/extra.py:3: error",
+    "a shell command": "app/extra.py",
+    "a failing test": "::test_it",
+}
+
+
 @pytest.mark.parametrize("fault", BROKEN)
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_broken_one_fails(workshop: Workshop, broken: Path, fault: str) -> None:
@@ -296,6 +312,8 @@ async def test_the_broken_one_fails(workshop: Workshop, broken: Path, fault: str
     assert evidence.verdict is FAIL, evidence.summary
     assert why in evidence.summary
     assert evidence.log is not None
+    if names := NAMED.get(fault):
+        assert [told for told in evidence.details["faults"] if names in told], evidence.details
 
 
 @pytest.mark.asyncio(loop_scope="session")

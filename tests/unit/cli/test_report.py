@@ -10,7 +10,7 @@ from rich.table import Table
 
 from agent.cli.common import Exit, print_json, stdout
 from agent.cli.progress import Progress
-from agent.cli.report import end_of, show_failure
+from agent.cli.report import end_of, show_failure, show_faults
 from contracts.delivery import Evidence, GateVerdict
 from contracts.status import Diagnostic, ErrorReport, Phase, Status, TaskStatus
 
@@ -46,6 +46,18 @@ def test_a_refused_document_shows_place_and_remedy(tmp_path: Path, capsys: pytes
     )
 
     assert "/paths/[red]: wrong" in capsys.readouterr().out
+
+
+def test_the_places_of_what_failed_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first few; nobody opens a log to learn which line it is."""
+    faults = [f"app/a.py:{line}:1: F401 unused" for line in range(7)]
+    evidence = Evidence(gate="lint", verdict=GateVerdict.FAIL, summary="7 findings", details={"faults": faults})
+
+    show_faults(evidence, tmp_path)
+
+    shown = capsys.readouterr().out
+    assert "  app/a.py:0:1: F401 unused" in shown
+    assert "… and 2 more" in shown
 
 
 def test_a_refusal_says_each_thing_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

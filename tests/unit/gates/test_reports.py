@@ -8,8 +8,16 @@ from agent.gates.container import base_images
 from agent.gates.environment import pins
 from agent.gates.fuzz import bare, case_failures, curl, run_report
 from agent.gates.live import Credentials, NotReady
-from agent.gates.static import bandit_report, lint_findings, type_errors
-from agent.gates.tests import coverage_figures, pytest_counts
+from agent.gates.static import (
+    PLACE,
+    UNFORMATTED,
+    bandit_report,
+    faults_in,
+    lint_findings,
+    type_errors,
+    unformatted_files,
+)
+from agent.gates.tests import TEST_FAULT, coverage_figures, pytest_counts
 from agent.gates.trial import last_line
 
 
@@ -25,6 +33,44 @@ from agent.gates.trial import last_line
 def test_lint_findings(output: str, expected: int) -> None:
     """ruff's own count, not the number of lines."""
     assert lint_findings(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "files", "faults"),
+    [
+        ("73 files already formatted\n", 0, []),
+        ("unformatted: File would be reformatted\n  --> app/a.py:61:1\n   |\n60 |     x\n\n1 file would be reformatted, 73 files already formatted", 1, ["--> app/a.py:61:1"]),
+        ("12 files would be reformatted", 12, []),
+        ("error: Failed to parse app/a.py", 0, []),
+    ],
+)  # fmt: skip
+def test_unformatted_files(output: str, files: int, faults: list[str]) -> None:
+    """By the closing line: how a file is named has changed between versions of ruff."""
+    assert unformatted_files(output) == files
+    assert faults_in(output, UNFORMATTED) == faults
+
+
+def test_lines_that_tell_of_a_fault_are_few_and_short() -> None:
+    """They travel in events; the log has all."""
+    output = "Found 40 errors\n" + "\n".join(f"app/a.py:{line}:1: E402 {'x' * 1000}" for line in range(40))
+
+    found = faults_in(output, PLACE)
+
+    assert len(found) == 20
+    assert {len(line) for line in found} == {300}
+
+
+@pytest.mark.parametrize(
+    ("output", "faults"),
+    [
+        ("FAILED tests/test_a.py::test_it - assert 1\n1 failed", ["FAILED tests/test_a.py::test_it - assert 1"]),
+        ("ERROR tests/test_a.py\nERRORS happen", ["ERROR tests/test_a.py"]),
+        ("it FAILED here\n3 passed", []),
+    ],
+)
+def test_failed_tests_are_named(output: str, faults: list[str]) -> None:
+    """As pytest's short summary names them."""
+    assert faults_in(output, TEST_FAULT) == faults
 
 
 @pytest.mark.parametrize(
@@ -98,6 +144,7 @@ def test_bandit_report_counts_severities() -> None:
     assert found is not None
     assert found["severities"] == {"LOW": 1, "HIGH": 2}
     assert (found["lines"], found["suppressed"]) == (10, 1)
+    assert found["faults"] == ["app/a.py:1: B1 HIGH: x"] * 2
 
 
 def event(**recorder: object) -> str:
