@@ -1,5 +1,6 @@
 """The end of a task, for people: the delivery and its evidence, or what went wrong and where to read."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.panel import Panel
@@ -8,7 +9,7 @@ from rich.table import Table
 from agent.cli.common import Exit, plain, stdout
 from agent.cli.gate_sheet import gates_table
 from agent.cli.progress import Progress
-from contracts.delivery import Evidence, GateVerdict, TaskDelivered
+from contracts.delivery import Evidence, GateVerdict, ReadinessItem, TaskDelivered
 from contracts.status import Status, TaskStatus
 
 FAULTS_SHOWN = 5
@@ -37,11 +38,8 @@ def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
     stdout.print()
     stdout.print(Panel(plain(delivery.summary), title="Delivery", border_style="green", expand=False))
     stdout.print(gates_table(delivery.evidence, columns=stdout.width))
-    ready = Table.grid(padding=(0, 1))
-    for item in delivery.readiness:
-        ready.add_row(READINESS.get(item.state, ""), plain(item.item), plain(item.note or ", ".join(item.evidence)))
     stdout.print("\n[bold]Production readiness[/]")
-    stdout.print(ready)
+    stdout.print(readiness_table(delivery.readiness))
     counts: dict[str, int] = {}
     for operation in delivery.operations:
         counts[operation.verdict] = counts.get(operation.verdict, 0) + 1
@@ -58,6 +56,14 @@ def show_delivery(delivery: TaskDelivered, workspace: Path) -> None:
     stdout.print(
         f"\n[bold]Service[/]  {plain(str(workspace / delivery.service.path))}  [dim]{plain(delivery.service.digest)}[/]"
     )
+
+
+def readiness_table(items: Iterable[ReadinessItem]) -> Table:
+    """The eight items with what they stand on."""
+    table = Table.grid(padding=(0, 1))
+    for item in items:
+        table.add_row(READINESS.get(item.state, ""), plain(item.item), plain(item.note or ", ".join(item.evidence)))
+    return table
 
 
 def show_failure(status: TaskStatus, workspace: Path) -> None:

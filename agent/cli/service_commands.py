@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ import typer
 from agent import app as root
 from agent.cli.common import Exit, Panel, fail, load_settings, plain, print_json, run, stderr, stdout
 from agent.cli.gate_sheet import MARKS, gates_table
-from agent.cli.report import READINESS, show_faults
+from agent.cli.report import readiness_table, show_faults
 from agent.clock import SystemClock
 from agent.errors import EnvironmentUnfit
 from agent.gates.gate import Subject, Tools
@@ -27,7 +27,7 @@ from agent.gates.project import project_files
 from agent.gates.suite import GATES, readiness, run_suite
 from agent.sandbox.port import Leash
 from agent.settings import Settings
-from contracts.delivery import Evidence, GateVerdict
+from contracts.delivery import Evidence, GateVerdict, ReadinessItem
 
 DEEP_EXAMPLES = 100
 REMEDIES = {gate.name: gate.remedy for gate in GATES}
@@ -64,18 +64,20 @@ def verify(
             }
         )
     else:
-        stdout.print(gates_table(evidence, columns=stdout.width))
-        for item in items:
-            stdout.print(
-                f"{READINESS.get(item.state, '')} {plain(item.item)}  [dim]{plain(item.note or '')}[/]", soft_wrap=False
-            )
-        for one in evidence:
-            if one.verdict is GateVerdict.FAIL:
-                show_faults(one, settings.workspace)
-                stdout.print(f"  remedy: {plain(REMEDIES.get(one.gate, ''))}")
-        stdout.print(f"measured on {digest}")
+        _show(evidence, items, settings.workspace)
+        stdout.print(f"\nmeasured on {digest}")
     if any(e.verdict is GateVerdict.FAIL for e in evidence):
         raise typer.Exit(Exit.FAILED)
+
+
+def _show(evidence: Sequence[Evidence], items: Sequence[ReadinessItem], workspace: Path) -> None:
+    stdout.print(gates_table(evidence, columns=stdout.width))
+    stdout.print("\n[bold]Production readiness[/]")
+    stdout.print(readiness_table(items))
+    for one in evidence:
+        if one.verdict is GateVerdict.FAIL:
+            show_faults(one, workspace)
+            stdout.print(f"  remedy: {plain(REMEDIES.get(one.gate, ''))}")
 
 
 async def _verify(settings: Settings, folder: Path) -> tuple[str, tuple[Evidence, ...]]:

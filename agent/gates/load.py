@@ -275,13 +275,17 @@ async def quiet(trial: Trial) -> float:
     """
     clock, settings = trial.tools.clock, trial.tools.settings
     deadline = clock.monotonic() + settings.load_quiet_wait_s
+    is_said = False
     while True:
         before = cpu_times()
         await clock.sleep(BUSY_SAMPLE_S)
         busy = busy_percent(before, cpu_times())
         if busy < BUSY_PERCENT or clock.monotonic() >= deadline:
             return busy
-        trial.tools.progress(f"load: waiting, other work uses {busy:.0f} % of the cores")
+        if not is_said:
+            limit = f"at most {settings.load_quiet_wait_s:g} s"
+            trial.tools.progress(f"load: waiting, {limit}: other work uses {busy:.0f} % of the cores")
+            is_said = True
 
 
 def cpu_times() -> tuple[int, int]:

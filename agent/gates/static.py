@@ -22,6 +22,10 @@ async def check_lint(trial: Trial) -> Evidence:
     checked = await trial.run(ruff, "check", "--output-format", "concise", ".", network="none")
     formatted = await trial.run(ruff, "format", "--check", ".", network="none")
     findings, unformatted = lint_findings(checked.output), unformatted_files(formatted.output)
+    faults = [
+        *faults_in(checked.output, PLACE),
+        *(f"not formatted: {place.removeprefix('--> ')}" for place in faults_in(formatted.output, UNFORMATTED)),
+    ]
     crashed = next((d for d in (checked, formatted) if d.exit_code not in (0, 1)), None)
     clean = checked.exit_code == 0 and formatted.exit_code == 0
     return await trial.evidence(
@@ -32,11 +36,7 @@ async def check_lint(trial: Trial) -> Evidence:
         unit="findings",
         threshold=0,
         tool="ruff",
-        details={
-            "findings": findings,
-            "unformatted": unformatted,
-            "faults": [*faults_in(checked.output, PLACE), *faults_in(formatted.output, UNFORMATTED)][:LISTED],
-        },
+        details={"findings": findings, "unformatted": unformatted, "faults": faults[:LISTED]},
     )  # fmt: skip
 
 

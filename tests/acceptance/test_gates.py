@@ -288,7 +288,7 @@ BROKEN: Mapping[str, tuple[str, Callable[[Path], None], str]] = {
 # What a person has to find is named in the evidence, not in the log alone.
 NAMED = {
     "an unused import": "app/extra.py:3:8: F401",
-    "code that is not formatted": "app/extra.py",
+    "code that is not formatted": "not formatted: app/extra.py",
     "a wrong type": "app/extra.py:3: error",
     "a shell command": "app/extra.py",
     "a failing test": "::test_it",
