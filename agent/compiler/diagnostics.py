@@ -108,6 +108,11 @@ CODES: dict[str, Code] = {
     "security.partly-open": Code(
         WARNING, "Operations without security: {operations}.", "Declare `security` for them, if this is not meant."
     ),
+    "security.unchecked": Code(
+        WARNING,
+        "The security scheme {scheme} lets nobody in: {reason}.",
+        "Beside it, accept what a service can check by itself: basic, bearer, an API key, OAuth 2 or OpenID Connect.",
+    ),
     "security.optional-only": Code(
         WARNING,
         "Operations that also accept no credential: {operations}.",

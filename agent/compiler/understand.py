@@ -72,7 +72,7 @@ class _Understanding:
         ground = self._ground(raw)
         outcomes = self._outcomes(raw, ground)
         operations = self._operations(raw, outcomes, ground.modeller, told)
-        told += about_security(operations)
+        told += [*about_security(operations), *self._security.unchecked(raw)]
         base_path, remarks = _base_path(self._normalised.document)
         told += remarks
         info = self._normalised.document["info"]

@@ -1,10 +1,12 @@
 """Security requirements → schemes and alternatives; what the service cannot check is refused by name. Rule 19."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from agent.compiler.diagnostics import child, diagnostic, shown
 from agent.compiler.ir import Place, SchemeKind, SecurityScheme
 from agent.compiler.schemas.document import Document, RawOperation
+from contracts.status import Diagnostic
 
 Json = Any
 
@@ -42,6 +44,17 @@ class Security:
         """The alternatives that the service can check: leaving one out denies more, never less."""
         return tuple(one for one in self.requirements(operation) if self._unsupported(one) is None)
 
+    def unchecked(self, operations: Iterable[RawOperation]) -> Iterator[Diagnostic]:
+        """The schemes that operations name and the service cannot check: a caller with nothing else stays out."""
+        named = (name for one in operations for alternative in self.requirements(one) for name in alternative)
+        for name in dict.fromkeys(named):
+            if name not in self._schemes:
+                pointer = child("/components/securitySchemes", name) if name in self._problems else ""
+                yield diagnostic("security.unchecked", pointer, scheme=shown(name), reason=self._reason(name))
+
+    def _reason(self, name: str) -> str:
+        return self._problems.get(name, "it is not declared")
+
     def schemes(self, used: set[str]) -> tuple[SecurityScheme, ...]:
         """The supported schemes among `used`, in the order of the document."""
         return tuple(one for name, one in self._schemes.items() if name in used)
@@ -49,8 +62,7 @@ class Security:
     def _unsupported(self, alternative: Mapping[str, tuple[str, ...]]) -> str | None:
         for name in alternative:
             if name not in self._schemes:
-                problem = self._problems.get(name, "it is not declared")
-                return f"the security scheme `{name[:60]}` cannot be checked: {problem}"
+                return f"the security scheme `{name[:60]}` cannot be checked: {self._reason(name)}"
         return None
 
 
@@ -72,6 +84,8 @@ def _scheme(name: str, node: Mapping[str, Json]) -> SecurityScheme:
         return SecurityScheme(name, SchemeKind.BEARER, scopes=_scopes(node))
     if kind == "openIdConnect":
         return SecurityScheme(name, SchemeKind.BEARER)
+    if kind == "mutualTLS":
+        raise _Unsupported("who ends the TLS connection sees the certificate, the service does not")
     raise _Unsupported(f"type {kind[:30]!r} is not supported")
 
 

@@ -331,23 +331,23 @@ def test_a_name_is_unique_below_the_thing_that_it_is_made_in(first: str) -> None
 
 
 def test_security_denies_what_it_cannot_check() -> None:
-    """An unsupported scheme refuses the operation; a document without any is open, and that is said."""
-    found = api(
-        but(
-            lambda d: (
-                d["components"].update(
-                    securitySchemes={
-                        "proof": {"type": "mutualTLS"},
-                        "key": {"type": "apiKey", "in": "query", "name": "k"},
-                    }
-                ),
-                d["paths"]["/things"]["get"].update(security=[{"proof": []}]),
-                d["paths"]["/things"]["post"].update(security=[{"proof": []}, {"key": []}]),
-            )
-        )
-    )
+    """An unsupported scheme refuses the operation, and is told; a document without any is open, and that is said."""
+
+    def change(document: Json) -> None:
+        document["components"]["securitySchemes"] = {
+            "proof": {"type": "mutualTLS"},
+            "key": {"type": "apiKey", "in": "query", "name": "k"},
+        }
+        document["paths"]["/things"]["get"]["security"] = [{"proof": []}]
+        document["paths"]["/things"]["post"]["security"] = [{"proof": []}, {"key": []}, {"absent": []}]
+
+    found, told = understand(but(change), CompilerSettings())
+
     assert operation(found, "listThings").verdict is Verdict.REFUSED
     assert operation(found, "createThing").security == ({"key": ()},)
+    assert [scheme.name for scheme in found.security_schemes] == ["key"]
+    unchecked = [one.pointer for one in told if one.code == "security.unchecked"]
+    assert unchecked == ["/components/securitySchemes/proof", ""]
 
     _, told = understand(but(lambda d: None), CompilerSettings())
     assert any(one.code == "security.open" for one in told)

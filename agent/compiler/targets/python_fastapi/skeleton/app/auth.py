@@ -1,7 +1,8 @@
 """Who calls, and may they: the schemes that the document declares, checked before a body is read.
 
 Everything that the document secures is closed until a scheme lets the caller in (deny by default). Entries come from
-the environment, one group per scheme, see RUNBOOK.md; a secured service without them refuses to start.
+the environment, one group per scheme, see RUNBOOK.md; a secured service without them refuses to start. A scheme of a
+kind that cannot be checked here (`mutualTLS`: the connection ends before us) lets nobody in.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -230,20 +231,28 @@ def entries(environment: Mapping[str, str], name: str, example: str) -> dict[str
     return found
 
 
-def build_scheme(name: str, declared: Mapping[str, Json], environment: Mapping[str, str]) -> Scheme:
-    """A scheme with its entries. Raises ConfigurationError: a variable is missing or wrong, an unknown type."""
-    prefix, kind = variable(name), str(declared.get("type", ""))
-    if kind == "http" and str(declared.get("scheme", "")).lower() == "basic":
+def kind_of(declared: Mapping[str, Json]) -> Literal["basic", "key", "bearer"] | None:
+    """How a scheme is checked; None: it cannot be checked here."""
+    kind, scheme = str(declared.get("type", "")), str(declared.get("scheme", "")).lower()
+    if kind == "apiKey" and declared.get("in") in ("header", "query", "cookie") and declared.get("name"):
+        return "key"
+    if kind == "http" and scheme == "basic":
+        return "basic"
+    return "bearer" if kind in ("oauth2", "openIdConnect") or (kind == "http" and scheme == "bearer") else None
+
+
+def build_scheme(name: str, declared: Mapping[str, Json], environment: Mapping[str, str]) -> Scheme | None:
+    """A scheme with its entries; None: it cannot be checked. Raises ConfigurationError: a variable is missing or wrong."""
+    prefix, kind = variable(name), kind_of(declared)
+    if kind == "basic":
         users = entries(environment, f"{prefix}_USERS", "alice=scrypt:<salt>:<hash>")
         if any(not re.fullmatch(r"scrypt:[0-9a-f]+:[0-9a-f]{64}", entry) for entry in users.values()):
             raise ConfigurationError(f"{prefix}_USERS: an entry is not scrypt:<salt>:<hash> (python -m app.dev hash)")
         return Basic(users)
-    if kind == "apiKey" and declared.get("in") in ("header", "query", "cookie"):
+    if kind == "key":
         keys = entries(environment, f"{prefix}_KEYS", "reporting=sha256:<hash>")
-        return ApiKey(str(declared["in"]), str(declared.get("name", "")), keys)
-    if kind in ("oauth2", "openIdConnect") or (kind == "http" and str(declared.get("scheme", "")).lower() == "bearer"):
-        return build_bearer(prefix, environment)
-    raise ConfigurationError(f"the security scheme {name!r} ({kind}) is not supported")
+        return ApiKey(str(declared["in"]), str(declared["name"]), keys)
+    return build_bearer(prefix, environment) if kind == "bearer" else None
 
 
 def build_bearer(prefix: str, environment: Mapping[str, str]) -> Bearer:
@@ -269,18 +278,20 @@ class Gate:
     def __init__(
         self, declared: Mapping[str, Mapping[str, Json]], used: set[str], environment: Mapping[str, str]
     ) -> None:
-        missing = sorted(used - set(declared))
-        if missing:
-            raise ConfigurationError(f"the document uses security schemes that it does not declare: {missing}")
-        self._schemes = {name: build_scheme(name, declared[name], environment) for name in sorted(used)}
+        built = {name: build_scheme(name, declared.get(name, {}), environment) for name in sorted(used)}
+        self._schemes = {name: scheme for name, scheme in built.items() if scheme is not None}
 
     async def admit(self, request: Request, alternatives: Sequence[Mapping[str, Sequence[str]]]) -> Caller:
-        """The caller, if one alternative is fulfilled. Raises Problem: unauthenticated, or forbidden (scopes)."""
+        """The caller, if one alternative is fulfilled. Raises Problem: unauthenticated, forbidden (scopes), or
+        not implemented (no alternative can be checked, nobody is let in)."""
         if not alternatives:
             return Caller()
+        ways = [way for way in alternatives if way.keys() <= self._schemes.keys()]
+        if not ways:
+            raise Problem(Kind.NOT_IMPLEMENTED, "The credential that is demanded cannot be checked here.")
         known: dict[str, Caller | None] = {}
         too_little = False
-        for alternative in alternatives:
+        for alternative in ways:
             callers = []
             for name in alternative:
                 if name not in known:
@@ -294,7 +305,7 @@ class Gate:
             too_little = True
         if too_little:
             raise Problem(Kind.FORBIDDEN, "The credential does not permit this operation.")
-        challenges = dict.fromkeys(self._schemes[name].challenge for way in alternatives for name in way)
+        challenges = dict.fromkeys(self._schemes[name].challenge for way in ways for name in way)
         raise Problem(
             Kind.UNAUTHENTICATED,
             "A valid credential is needed.",
@@ -308,14 +319,14 @@ class Gate:
 
 def mint(name: str, declared: Mapping[str, Json], scopes: Sequence[str]) -> tuple[dict[str, str], dict[str, Json]]:
     """A throwaway credential: the environment that accepts it, and what a request carries."""
-    prefix, kind = variable(name), str(declared.get("type", ""))
+    prefix, kind = variable(name), kind_of(declared)
     carried: dict[str, Json] = {"headers": {}, "query": {}, "cookies": {}, "description": ""}
-    if kind == "http" and str(declared.get("scheme", "")).lower() == "basic":
+    if kind == "basic":
         password = secrets.token_urlsafe(24)
         token = base64.b64encode(f"developer:{password}".encode()).decode()
         carried |= {"headers": {"Authorization": f"Basic {token}"}, "description": f"developer:{password}"}
         return {f"{prefix}_USERS": f"developer={hash_password(password)}"}, carried
-    if kind == "apiKey":
+    if kind == "key":
         key = secrets.token_urlsafe(24)
         place = {"header": "headers", "query": "query", "cookie": "cookies"}[str(declared["in"])]
         carried |= {place: {str(declared["name"]): key}, "description": f"{declared['name']}: {key}"}

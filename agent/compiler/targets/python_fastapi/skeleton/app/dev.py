@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.auth import hash_key, hash_password, mint
+from app.auth import hash_key, hash_password, kind_of, mint
 from app.contract import METHODS, Contract
 from app.main import load_service
 
@@ -19,6 +19,8 @@ def credentials(contract: Contract) -> dict[str, Json]:
     environment: dict[str, str] = {}
     schemes: dict[str, Json] = {}
     for name, scopes in used_schemes(contract).items():
+        if kind_of(contract.security_schemes.get(name, {})) is None:
+            continue  # nobody is let in by it
         added, schemes[name] = mint(name, contract.security_schemes[name], sorted(scopes))
         environment |= added
     return {"environment": environment, "schemes": schemes}

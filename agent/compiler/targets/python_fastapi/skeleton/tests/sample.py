@@ -247,6 +247,11 @@ DOCUMENT: Json = {
         "/secure/token": {
             "get": {"security": [{"token": ["read"]}, {"basic": [], "key": []}], "responses": {"200": response({})}}
         },
+        "/secure/certificate": {"get": {"security": [{"certificate": []}], "responses": {"200": response({})}}},
+        "/secure/both": {
+            "get": {"security": [{"certificate": [], "key": []}, {"absent": []}], "responses": {"200": response({})}}
+        },
+        "/secure/either": {"get": {"security": [{"certificate": []}, {"key": []}], "responses": {"200": response({})}}},
         "/matrix/{a}/{b}": {
             "get": {
                 "parameters": [
@@ -328,6 +333,7 @@ DOCUMENT: Json = {
             "keyInQuery": {"type": "apiKey", "in": "query", "name": "key"},
             "keyInCookie": {"type": "apiKey", "in": "cookie", "name": "key"},
             "token": {"type": "http", "scheme": "bearer"},
+            "certificate": {"type": "mutualTLS"},
         },
     },
 }
@@ -710,7 +716,7 @@ routes.operation("strict", "POST", "/strict")(echo)
 routes.operation("loose", "POST", "/loose")(echo)
 routes.operation("matrix", "GET", "/matrix/{a}/{b}")(echo)
 routes.operation("all", "GET", "/boxes/all")(echo)
-for place in ("basic", "key", "token"):
+for place in ("basic", "key", "token", "certificate", "both", "either"):
     routes.operation(place, "GET", f"/secure/{place}")(whoami)
 
 

@@ -539,6 +539,23 @@ async def test_wrong_key_stays_out(sample_client: Client) -> None:
     assert (await sample_client.send("GET", "/secure/key", headers={"x-key": "x"})).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/secure/certificate", "/secure/both"])
+async def test_what_cannot_be_checked_lets_nobody_in(sample_client: Client, path: str) -> None:
+    """A certificate is seen by who ends the connection, not by us. The other operations are served all the same."""
+    for carried in ({}, sample_client.carried("key"), {"headers": {"x-client-cert": "CN=somebody"}}):
+        answered = await sample_client.send("GET", path, **carried)
+
+        assert answered.status_code == 501
+        assert "www-authenticate" not in answered.headers
+    assert "certificate" not in sample_client.schemes
+
+
+async def test_an_alternative_that_can_be_checked_is_enough(sample_client: Client) -> None:
+    """Leaving out the other one denies more, never less."""
+    assert (await sample_client.send("GET", "/secure/either")).status_code == 401
+    assert (await sample_client.send("GET", "/secure/either", **sample_client.carried("key"))).status_code == 200
+
+
 async def test_token_needs_its_scope(sample_client: Client) -> None:
     """403 for a good token with too little; a pair of other schemes also opens the door."""
     assert (await sample_client.send("GET", "/secure/token", **sample_client.carried("token"))).status_code == 200
