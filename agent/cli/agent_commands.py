@@ -2,27 +2,23 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
-from rich.table import Table
 
 from agent import app as root
 from agent.cli.common import (
-    WIDE_COLUMNS,
     Exit,
     Panel,
     fail,
-    known_variables,
     load_settings,
-    plain,
     print_json,
     run,
     stdout,
 )
+from agent.cli.settings_sheet import settings_of, show_settings, without_secrets
 from agent.context.manager import ContextManager, FactsUnreadable, read_facts
 from agent.telemetry import logs
 
@@ -74,31 +70,9 @@ async def _manage(manager: ContextManager) -> None:
 def check_config(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Check the settings in the environment and list them all with their values (secrets hidden)."""
     settings = load_settings()
-    rows = []
-    for name, (description, default) in known_variables().items():
-        value: object = settings
-        for part in name.removeprefix("BACKWRIGHT_").lower().split("__"):
-            value = getattr(value, part)
-        shown = "(secret)" if isinstance(value, SecretStr) else value
-        rows.append({"name": name, "value": shown, "default": default, "description": description})
+    found = settings_of(settings)
     if as_json:
-        print_json({"settings": rows, "journal": root.journal_url(settings).split("@")[-1]})
-        return
-    if stdout.width < WIDE_COLUMNS:
-        for row in rows:
-            stdout.print(f"{row['name']}  {_value(row)}")
-            if row["description"]:
-                stdout.print(f"  [dim]{row['description']}[/]")
-        return
-    table = Table(box=None, header_style="dim")
-    for column in ("setting", "value", "what it is"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(str(row["name"]), _value(row), str(row["description"]))
-    stdout.print(table)
-
-
-def _value(row: Mapping[str, object]) -> str:
-    """Bold where it is not the default."""
-    value = "-" if row["value"] is None else plain(row["value"])
-    return value if row["value"] == row["default"] else f"[bold]{value}[/]"
+        rows = [{**asdict(one), "section": one.section} for one in found]
+        print_json({"settings": rows, "journal": without_secrets(root.journal_url(settings))})
+    else:
+        show_settings(found, stdout)
