@@ -4,6 +4,8 @@ To add one: a line in CODES. Messages are `str.format` templates; facts that com
 so that a hostile name can neither forge a line nor flood a log.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.errors import SpecRejected
@@ -11,6 +13,7 @@ from contracts.status import Diagnostic
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 _SHOWN_LENGTH = 80
+LISTED = 100  # diagnostics of one code; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,12 @@ CODES: dict[str, Code] = {
         "{operation}: no valid body for status {status} could be made from its schema; a problem document is sent.",
         "Give the error schema an example, or loosen it.",
     ),
+    # instead of the rest; as severe as they are
+    "diagnostics.more": Code(
+        INFO,
+        "{number} more of `{told}` are not listed.",
+        "Correct those that are listed: the same faults tend to have the same cause.",
+    ),
 }
 
 
@@ -156,6 +165,42 @@ def diagnostic(code: str, pointer: str, **facts: object) -> Diagnostic:
         message=_storable(entry.message.format(**facts)),
         remedy=_storable(entry.remedy.format(**facts)),
     )
+
+
+class Told:
+    """What there is to say about a document, in order. Bounded: of each code the first hundred, then their number.
+
+    A document of two megabytes can ask for 20,000 diagnostics, one of 10 KB for half a million; nobody reads on.
+    """
+
+    def __init__(self) -> None:
+        self._listed: list[Diagnostic] = []
+        self._number: Counter[str] = Counter()
+
+    def tell(self, code: str, pointer: str, **facts: object) -> None:
+        """One more of the table; made only if it is listed."""
+        self._number[code] += 1
+        if self._number[code] <= LISTED:
+            self._listed.append(diagnostic(code, pointer, **facts))
+
+    def extend(self, more: Iterable[Diagnostic]) -> None:
+        """Several more."""
+        for one in more:
+            self._number[one.code] += 1
+            if self._number[one.code] <= LISTED:
+                self._listed.append(one)
+
+    def all(self) -> tuple[Diagnostic, ...]:
+        """Those that are listed, then one for each code that has more."""
+        return (
+            *self._listed,
+            *(_more(code, number - LISTED) for code, number in self._number.items() if number > LISTED),
+        )
+
+
+def _more(code: str, number: int) -> Diagnostic:
+    one = diagnostic("diagnostics.more", "", number=number, told=code)
+    return one.model_copy(update={"severity": CODES[code].severity})
 
 
 def reject(code: str, pointer: str = "", **facts: object) -> SpecRejected:

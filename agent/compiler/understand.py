@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent.compiler.diagnostics import diagnostic, shown
+from agent.compiler.diagnostics import Told, diagnostic, shown
 from agent.compiler.inference.check import Checker
 from agent.compiler.inference.errors import Errors
 from agent.compiler.inference.model import Model
@@ -47,12 +47,11 @@ def understand(given: bytes, settings: CompilerSettings) -> tuple[Api, tuple[Dia
     """
     source = read(given, settings)
     normalised = normalise(source, settings)
-    told = list(normalised.diagnostics)
     try:
-        api = _Understanding(normalised).api(given, source.format, told)
+        api = _Understanding(normalised).api(given, source.format)
     except RecursionError as error:
         raise SpecRejected((diagnostic("reference.chain", "", allowed=100),)) from error
-    return api, tuple(told)
+    return api, normalised.told.all()
 
 
 class _Understanding:
@@ -66,15 +65,16 @@ class _Understanding:
         self._sampler = Sampler(self._schemas, self._validator)
         self._security = Security(self._document)
 
-    def api(self, given: bytes, form: str, told: list[Diagnostic]) -> Api:
-        """The finished value; what there is to say is added to `told`."""
+    def api(self, given: bytes, form: str) -> Api:
+        """The finished value; what there is to say is added to what normalisation told."""
+        told = self._normalised.told
         raw = list(self._document.operations())
         ground = self._ground(raw)
         outcomes = self._outcomes(raw, ground)
         operations = self._operations(raw, outcomes, ground.modeller, told)
-        told += [*about_security(operations), *self._security.unchecked(raw)]
+        told.extend((*about_security(operations), *self._security.unchecked(raw)))
         base_path, remarks = _base_path(self._normalised.document)
-        told += remarks
+        told.extend(remarks)
         info = self._normalised.document["info"]
         return Api(
             title=info["title"],
@@ -112,15 +112,15 @@ class _Understanding:
         return [_checked(one, planner.plan(one), checker) for one in raw]
 
     def _operations(
-        self, raw: Sequence[RawOperation], outcomes: Sequence[Outcome], modeller: Modeller, told: list[Diagnostic]
+        self, raw: Sequence[RawOperation], outcomes: Sequence[Outcome], modeller: Modeller, told: Told
     ) -> tuple[Operation, ...]:
         """Raises SpecRejected where every operation is refused."""
         errors = Errors(self._document, self._schemas, self._validator, self._sampler)
         finish = Operations(self._schemas, self._sampler, errors, self._security, modeller).finished
         operations = tuple(finish(one, outcome, told) for one, outcome in zip(raw, outcomes, strict=True))
-        told += about_verdicts(operations)
+        told.extend(about_verdicts(operations))
         if all(one.verdict is Verdict.REFUSED for one in operations):
-            raise SpecRejected((diagnostic("document.all-refused", "/paths"), *told))
+            raise SpecRejected((diagnostic("document.all-refused", "/paths"), *told.all()))
         return operations
 
     def _resources(self, outcomes: Iterable[Outcome], modeller: Modeller) -> tuple[Resource, ...]:

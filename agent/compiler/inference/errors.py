@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.compiler.diagnostics import child, diagnostic, shown
+from agent.compiler.diagnostics import Told, child, shown
 from agent.compiler.ir import ErrorShape
 from agent.compiler.schemas.document import Document, RawOperation
 from agent.compiler.schemas.sample import Sampler
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas, View
 from agent.compiler.words import fold
-from contracts.status import Diagnostic
 
 Json = Any
 
@@ -80,13 +79,13 @@ class Errors:
         self._sampler = sampler
         self._templates: dict[tuple[str, str], Json] = {}
 
-    def shapes(self, operation: RawOperation, diagnostics: list[Diagnostic]) -> tuple[ErrorShape, ...]:
+    def shapes(self, operation: RawOperation, told: Told) -> tuple[ErrorShape, ...]:
         """A shape for each declared error status; problem documents where the schema cannot be met."""
         own = operation.success
         statuses = [one for one in operation.responses if one[0] in "45" or (one == "default" and one != own)]
-        return tuple(self._shape(operation, status, diagnostics) for status in statuses)
+        return tuple(self._shape(operation, status, told) for status in statuses)
 
-    def _shape(self, operation: RawOperation, status: str, diagnostics: list[Diagnostic]) -> ErrorShape:
+    def _shape(self, operation: RawOperation, status: str, told: Told) -> ErrorShape:
         content = operation.content(status)
         if content.json_media is None:
             return ErrorShape(status, PROBLEM_MEDIA, PROBLEM)
@@ -99,7 +98,7 @@ class Errors:
         template = self._templates[key]
         if template is None:
             place = child(operation.pointer, "responses", status)
-            diagnostics.append(diagnostic("error.shape", place, operation=shown(operation.id), status=status))
+            told.tell("error.shape", place, operation=shown(operation.id), status=status)
             return ErrorShape(status, PROBLEM_MEDIA, PROBLEM)
         return ErrorShape(status, media, template)
 

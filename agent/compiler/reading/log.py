@@ -4,11 +4,10 @@ half a million of them, and nobody reads beyond the first thousand."""
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agent.compiler.diagnostics import diagnostic
-from contracts.status import Diagnostic
+from agent.compiler.diagnostics import Told
 
 _LISTED = 3  # the same change at more places is told once, with its number
-_TOLD = 1_000  # texts of changes, and diagnostics; the others are counted
+_TOLD = 1_000  # texts of changes; the others are counted
 
 
 @dataclass(slots=True)
@@ -31,7 +30,7 @@ class Log:
 
     changed: dict[str, Places] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)  # texts of changes that have a diagnostic of their own
-    diagnostics: list[Diagnostic] = field(default_factory=list)
+    told: Told = field(default_factory=Told)
     untold: int = 0
 
     def change(self, text: str, pointer: str) -> None:
@@ -43,17 +42,10 @@ class Log:
 
     def drop(self, what: str, why: str, pointer: str) -> None:
         """Note that something was left out."""
-        self.warn("dropped", pointer, what=what, why=why)
+        self.told.tell("dropped", pointer, what=what, why=why)
         text = f"left out {what} ({why})"
         self.dropped.add(text)
         self.change(text, pointer)
-
-    def warn(self, code: str, pointer: str, **facts: object) -> None:
-        """Note what a person should look at."""
-        if len(self.diagnostics) < _TOLD:
-            self.diagnostics.append(diagnostic(code, pointer, **facts))
-        else:
-            self.untold += 1
 
     def lines(self, *, told: bool = False) -> Iterator[tuple[str, str]]:
         """(line, first pointer) of every change; with `told`, only of those without a diagnostic of their own."""

@@ -8,13 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agent.compiler.diagnostics import diagnostic, reject, shown
+from agent.compiler.diagnostics import Told, reject, shown
 from agent.compiler.reading.document_walk import DocumentWalk
 from agent.compiler.reading.log import Log
 from agent.compiler.reading.references import check_references
 from agent.compiler.reading.source import Source
 from agent.settings import CompilerSettings
-from contracts.status import Diagnostic
 
 Json = Any
 
@@ -26,7 +25,7 @@ class Normalised:
     """A valid OpenAPI 3.1 document and what was done to make it one."""
 
     document: dict[str, Json]
-    diagnostics: tuple[Diagnostic, ...]
+    told: Told
     changes: tuple[str, ...]
 
 
@@ -44,8 +43,9 @@ def normalise(source: Source, settings: CompilerSettings) -> Normalised:
     if minor == "0":
         log.change(f"OpenAPI {source.tree['openapi']} became 3.1.0", "/openapi")
     check_references(document, walk.references, walk.kinds, walk.in_place)
-    told = tuple(diagnostic("normalised", pointer, change=line) for line, pointer in log.lines(told=True))
-    return Normalised(document, (*log.diagnostics, *told), tuple(line for line, _ in log.lines()))
+    for line, pointer in log.lines(told=True):
+        log.told.tell("normalised", pointer, change=line)
+    return Normalised(document, log.told, tuple(line for line, _ in log.lines()))
 
 
 # --- the kind of document ---------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ class Walk:
     def _foreign(self, kind: str, code: str, target: str, pointer: str) -> Json:
         instead = _INSTEAD.get(kind)
         told = "absent" if instead is None else ("{}" if kind == "schema" else f"an undescribed {kind}")
-        self._log.warn(code, child(pointer, "$ref"), reference=shown(target), instead=told)
+        self._log.told.tell(code, child(pointer, "$ref"), reference=shown(target), instead=told)
         self._log.change(f"reference {shown(target)} is not fetched; it counts as {told}", pointer)
         return DROP if instead is None else copy.deepcopy(instead)
 

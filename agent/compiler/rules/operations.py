@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.compiler.diagnostics import Told
 from agent.compiler.inference.errors import Errors
 from agent.compiler.inference.modeller import Modeller
 from agent.compiler.inference.security import Security
@@ -11,7 +12,6 @@ from agent.compiler.rules.implied import implied, invalid_status
 from agent.compiler.schemas.document import RawContent, RawOperation, RawParameter
 from agent.compiler.schemas.sample import Sampler
 from agent.compiler.schemas.views import Schemas
-from contracts.status import Diagnostic
 
 _STYLES = {Place.PATH: "simple", Place.HEADER: "simple", Place.QUERY: "form", Place.COOKIE: "form"}
 
@@ -26,7 +26,7 @@ class Operations:
     security: Security
     modeller: Modeller
 
-    def finished(self, raw: RawOperation, outcome: Outcome, told: list[Diagnostic]) -> Operation:
+    def finished(self, raw: RawOperation, outcome: Outcome, told: Told) -> Operation:
         """The operation with everything that a target needs; what there is to say about its errors goes into `told`."""
         body = self._body(raw, outcome)
         security = self.security.supported(raw)
