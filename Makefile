@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SPEC ?=
 BROKER ?= embedded
+JOBS ?= 2
 UV_LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make relock"
 export UV_SYSTEM_CERTS := true
 
@@ -24,8 +25,8 @@ $(STAMP): requirements.lock pyproject.toml .ci/bootstrap
 demo: $(STAMP)  ## One event on an embedded bus becomes a measured service (SPEC=path, BROKER=kafka)
 	@exec $(BIN)/backwright demo $(if $(SPEC),--spec "$(SPEC)") --broker $(BROKER)
 
-test: $(STAMP)  ## All tests
-	@$(BIN)/pytest -q --durations=15
+test: $(STAMP)  ## All tests (JOBS=2 at a time, by file)
+	@$(BIN)/pytest -q --durations=15 -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy, import-linter, contracts up to date
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/backwright contracts --check

@@ -14,8 +14,8 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from agent.errors import EnvironmentUnfit
 
 T = TypeVar("T")
 PARTITIONS = 6
+_ORIGINS = pytest.StashKey[list[str]]()  # of the brokers of this run
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,24 @@ def _own(stack: ExitStack, *, secure: bool = False) -> Kafka:
 
 
 def _announced(request: pytest.FixtureRequest, broker: Kafka) -> Kafka:
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    disabled: Callable[[], Any] = capture.global_and_fixture_disabled if capture else _nothing
-    with disabled():
-        sys.stdout.write(f"\nkafka: {broker.origin}\n")
+    request.config.stash.setdefault(_ORIGINS, []).append(broker.origin)
     return broker
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells the one that prints."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["kafka"] = session.config.stash.get(_ORIGINS, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """It was told; a worker that died tells nothing."""
+    node.config.stash.setdefault(_ORIGINS, []).extend(getattr(node, "workeroutput", {}).get("kafka", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Which brokers this run was on."""
+    origins = config.stash.get(_ORIGINS, [])
+    for origin in sorted(set(origins)):
+        terminalreporter.write_line(f"kafka: {origin}")

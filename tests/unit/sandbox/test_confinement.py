@@ -123,10 +123,15 @@ try:
 except OSError:
     print("stopped at", n)
 """
-    done = await python(sandbox, code, limits=Limits(processes=40))
+    numbers: list[int] = []
+    while len(numbers) < 5 and not any(
+        number <= 40 for number in numbers
+    ):  # others of the user end meanwhile, and make room
+        done = await python(sandbox, code, limits=Limits(processes=40))
+        assert done.output.startswith("stopped at")
+        numbers.append(int(done.output.split()[-1]))
 
-    assert done.output.startswith("stopped at")
-    assert int(done.output.split()[-1]) <= 40
+    assert min(numbers) <= 40
 
 
 async def test_no_core_dump_is_written(sandbox: LocalSandbox) -> None:
