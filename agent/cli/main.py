@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 
 from agent import __version__
@@ -58,7 +59,7 @@ service_commands.register(app)
 
 def main() -> None:
     """Entry point: run a command and leave with its exit code."""
-    logging.getLogger().addHandler(_Warnings())
+    _say_warnings_only()
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
@@ -75,7 +76,7 @@ def main() -> None:
     except FatalError as exc:
         code = _say(_without_cause(exc) if isinstance(exc.__cause__, BusUnavailable) else str(exc), exc.remedy)
     except BusUnavailable as exc:
-        code = _say(f"no broker answers: {_without_cause(exc)}", NO_BROKER)
+        code = _say(f"the bus is out of reach: {_without_cause(exc)}", NO_BROKER)
     except TransientError as exc:
         code = _say(str(exc), "check that it is reachable, then repeat")
     except BrokenPipeError:
@@ -85,12 +86,27 @@ def main() -> None:
     sys.exit(int(code or 0))
 
 
+def _say_warnings_only() -> None:
+    """What a command says that configures no logs: stdout is its result, and a person asked for no debug lines."""
+    logging.getLogger().addHandler(_Warnings())
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_names: structlog.WriteLogger(sys.stderr),
+    )
+
+
 class _Warnings(logging.Handler):
-    """What libraries say in a command that configures no logs: the Kafka client names the reason of a lost connection."""
+    """Warnings of libraries, each once: the Kafka client names the reason of a lost connection, ninety times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.WARNING:
-            stderr.print(f"  {record.name.partition('.')[0]}: {plain(record.getMessage())}", style="dim")
+        text = f"{record.name.partition('.')[0]}: {record.getMessage()}"
+        if text not in self._said:
+            self._said.add(text)
+            stderr.print(f"  {plain(text)}", style="dim")
 
 
 def _without_cause(exc: Exception) -> str:

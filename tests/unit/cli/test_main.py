@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import structlog
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -44,10 +45,11 @@ Typed = Callable[..., Said]
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Typed]:
     """`typed("cancel", "abc")`: that command line, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    before = structlog.get_config()
 
     def run(*words: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["backwright", *words])
@@ -55,7 +57,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
             main()
         return Said(ended.value.code, *capsys.readouterr())
 
-    return run
+    yield run
+    structlog.configure(**before)
 
 
 @pytest.mark.parametrize("words", [("watch", "abc"), ("cancel", ""), ("reprioritise", TASK.upper(), "3")])
@@ -117,7 +120,7 @@ def test_without_a_broker_one_is_told_how_to_get_one(
     said = typed(*words)
 
     assert said.code == Exit.ENVIRONMENT
-    assert "backwright: no broker answers" in said.err
+    assert "backwright: the bus is out of reach" in said.err
     assert "BACKWRIGHT_KAFKA__BOOTSTRAP_SERVERS" in said.err
     assert f'aiokafka: Unable connect to "127.0.0.1:{closed_port}"' in said.err
     assert "KafkaConnectionError" not in said.err
@@ -147,6 +150,22 @@ async def _accept(workspace: Path, *keys: str) -> None:
         [NewTask(task_id("/t", key), "/t", key, "d", "build", key, b"{}", {"id": key}, origin) for key in keys]
     )
     await journal.close()
+
+
+def test_what_is_logged_is_no_result_and_a_warning_comes_once(typed: Typed, capsys: pytest.CaptureFixture[str]) -> None:
+    """stdout may be read by a program; a client that tries again and again must not flood the terminal."""
+    typed("--version")
+
+    for _ in range(3):
+        logging.getLogger("aiokafka.conn").error("Unable connect to %s", "[red]node 1")
+    structlog.get_logger().debug("bus.close_failed")
+    structlog.get_logger().warning("bus.lost")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("aiokafka: Unable connect to [red]node 1") == 1
+    assert "bus.close_failed" not in err
+    assert "bus.lost" in err
 
 
 def test_an_agent_without_a_broker_says_how_to_get_one(closed_port: int, tmp_path: Path) -> None:
