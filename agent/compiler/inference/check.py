@@ -68,7 +68,7 @@ class Checker:
     def _row(self, shape: Shape, every: bool) -> Json:
         """A row as `shape` shows it: with everything, or with what every row has."""
         model = self._models[shape.resource]
-        sample = self._sampler.response(model.draft.entity)
+        sample = self._sampler.shared_response(model.draft.entity)
         made: dict[str, Json] = {}
         for field in shape.fields:
             value = self._value(model, field, sample if isinstance(sample, dict) else {}, every)
@@ -103,7 +103,7 @@ class Checker:
             return 1
         if stored.name in sample:
             return sample[stored.name]
-        value = self._sampler.response(stored.pointer)
+        value = self._sampler.shared_response(stored.pointer)
         if value is not None:
             return value
         return None if not stored.required else _NONE

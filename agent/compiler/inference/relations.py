@@ -12,6 +12,7 @@ class Relations:
     def __init__(self, known: Known) -> None:
         self._known = known
         self._schemas = known.schemas
+        self._matches: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def relate(self, model: Model) -> None:
         """Find which properties of `model` speak of other resources."""
@@ -69,6 +70,12 @@ class Relations:
 
     def match(self, inner: View, target: Model) -> tuple[str, ...]:
         """Scalars by which an embedded object finds its row; () if a row could not be made from them."""
+        key = (inner.pointer, target.name)
+        if key not in self._matches:
+            self._matches[key] = self._match(inner, target)
+        return self._matches[key]
+
+    def _match(self, inner: View, target: Model) -> tuple[str, ...]:
         given = {name for name, pointers in inner.properties.items() if not self._schemas.flag(pointers, "readOnly")}
         scalars = tuple(
             name

@@ -55,11 +55,15 @@ class Sampler:
 
     def request(self, pointer: str, examples: Iterable[Json] = ()) -> Json:
         """A valid value for a request (without what is read-only); None if none could be made."""
-        return self._sent(pointer, examples, "readOnly")
+        return copy.deepcopy(self._sent(pointer, examples, "readOnly"))
 
     def response(self, pointer: str, examples: Iterable[Json] = ()) -> Json:
         """A valid value for a response (without what is write-only); None if none could be made."""
-        return self._sent(pointer, examples, "writeOnly")
+        return copy.deepcopy(self._sent(pointer, examples, "writeOnly"))
+
+    def shared_response(self, pointer: str) -> Json:
+        """The same for whoever only looks: not a copy of its own."""
+        return self._sent(pointer, (), "writeOnly")
 
     def media_examples(self, pointer: str) -> list[Json]:
         """The examples of the media type or parameter that owns the schema at `pointer`."""
@@ -81,7 +85,7 @@ class Sampler:
         key = (self._plain(pointer), flag)
         if key not in self._made:
             self._made[key] = self._strip(self._whole(key[0]), pointer, flag, 0)
-        return copy.deepcopy(self._made[key])
+        return self._made[key]
 
     def _whole(self, pointer: str) -> Json:
         if pointer not in self._found:

@@ -82,12 +82,18 @@ class Schemas:
 
     def __init__(self, document: Document) -> None:
         self.document = document
+        self._finals: dict[str, str] = {}
         self._views: dict[str, View] = {}
         self._entities: dict[str, View] = {}
         self._fits: dict[tuple[str, str], bool] = {}
 
     def final(self, pointer: str) -> str:
         """Follow references whose siblings, if any, only annotate."""
+        if pointer not in self._finals:
+            self._finals[pointer] = self._follow(pointer)
+        return self._finals[pointer]
+
+    def _follow(self, pointer: str) -> str:
         node = self.document.at(pointer)
         while isinstance(node, dict) and "$ref" in node and node.keys() - {"$ref"} <= _ANNOTATIONS:
             pointer = unquote(node["$ref"][1:])
