@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from agent.bus.memory import MemoryBus, MemoryConsumer
 from agent.bus.port import Consumer, Outgoing, Record
 from agent.errors import JournalUnavailable, TransientError
 from agent.journal.memory import MemoryJournal
-from agent.journal.port import Acceptance, Intake, State
+from agent.journal.port import Acceptance, Intake, NewTask, State
 from agent.runtime.inbox import TOPICS, Pressure
 from agent.testing.clock import ManualClock
 from agent.testing.harness import Harness, answer, cancel, request
@@ -62,6 +64,7 @@ class Slow(MemoryJournal):
         self.asked, self.commits = asyncio.Event(), asyncio.Event()
         self.away = False
         self.calls: list[str] = []
+        self.taken: list[Intake] = []
 
     async def accept(self, batch: Sequence[Intake]) -> Sequence[Acceptance]:
         self.asked.set()
@@ -69,6 +72,7 @@ class Slow(MemoryJournal):
         if self.away:
             raise JournalUnavailable("away")
         outcomes = await super().accept(batch)
+        self.taken += batch
         self.calls += [f"store {type(item).__name__}" for item in batch]
         return outcomes
 
@@ -170,6 +174,32 @@ def test_back_pressure_has_hysteresis() -> None:
     assert [paused_at(n) for n in (0, 6, 10, 11, 10, 6, 5, 6, 10, 11)] == [
         False, False, False, True, True, True, False, False, False, True,
     ]  # fmt: skip
+
+
+async def test_what_a_sender_asks_for_reaches_the_journal(tmp_path: Path) -> None:
+    """Order, priority, delay and deadlines are decided there; without a service the record's key is the ordering key."""
+    async with Harness(tmp_path, journal=Slow) as harness:
+        journal = harness.journal
+        assert isinstance(journal, Slow)
+        journal.commits.set()
+        until = harness.clock.now() + timedelta(hours=1)
+        wishes: dict[str, Any] = {
+            "priority": 7,
+            "run_after_s": 600.0,
+            "attempt_deadline_s": 60.0,
+            "total_deadline_s": 90.0,
+        }
+        given = request("ok", expirytime=until, **wishes)
+        nameless = request().outgoing
+        value = b'{"specification": {"content": "openapi: 3.1.0"}}'
+        harness.bus.append(given.outgoing)
+        harness.bus.append(Outgoing(nameless.topic, b"team-a", value, nameless.headers))
+        await harness.until(lambda: len(journal.taken) == 2)
+
+    tasks = {task.ordering_key: task for task in journal.taken if isinstance(task, NewTask)}
+    assert set(tasks) == {"ok", "team-a"}
+    assert {name: getattr(tasks["ok"], name) for name in wishes} == wishes
+    assert tasks["ok"].expires_at == until
 
 
 async def test_an_idempotency_key_outweighs_the_id(harness: Harness) -> None:

@@ -42,12 +42,50 @@ def said(message: str, **more: str) -> Event:
     return Event("task.status", "task", data)
 
 
-async def claimed(journal: MemoryJournal, folder: Path) -> AttemptLedger:
+async def claimed(journal: MemoryJournal, folder: Path, clock: ManualClock | None = None) -> AttemptLedger:
     await journal.accept([new_task(1)])
     (claim,) = await journal.claim("worker", limit=1, lease_s=60)
-    clock = ManualClock()
+    clock = clock or ManualClock()
     lease = Lease(claim, folder, 1e9, lambda _: None, clock.monotonic(), 7)
     return AttemptLedger(lease, journal, clock, folder)
+
+
+async def test_a_lease_that_ran_out_writes_nothing(tmp_path: Path) -> None:
+    """After a SIGSTOP this loop may wake up before the keeper does, and the journal may not know of another claim yet."""
+    journal, clock = Counted(), ManualClock()
+    ledger = await claimed(journal, tmp_path, clock)
+    clock.advance(7.1)
+
+    with pytest.raises(Fenced):
+        await ledger.record(POINT, [said("done")])
+    with pytest.raises(Fenced):
+        await ledger.finish(END)
+    assert journal.writes == []
+
+
+async def test_a_closed_ledger_writes_nothing(tmp_path: Path) -> None:
+    """The keeper has been told by the journal: sooner than any clock."""
+    journal = Counted()
+    ledger = await claimed(journal, tmp_path)
+    ledger.closed = True
+
+    with pytest.raises(Fenced):
+        await ledger.record(POINT, [said("done")])
+    assert journal.writes == []
+
+
+async def test_the_folder_of_an_attempt_is_clean_ground(tmp_path: Path) -> None:
+    """What a dead attempt left is gone when the next one asks for its own."""
+    ledger = await claimed(Counted(), tmp_path)
+    left = tmp_path / ledger.claim.task_id / "0" / "half.txt"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+
+    folder = ledger.folder
+
+    assert folder == tmp_path / ledger.claim.task_id / "1"
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert list(folder.iterdir()) == []
 
 
 POINT = Checkpoint("step", "0" * 64, {}, "1.0", 0.1)

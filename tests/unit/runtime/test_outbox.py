@@ -29,7 +29,7 @@ class Both(MemoryJournal):
         self.marking = asyncio.Event()  # a mark is on its way
         self.acknowledges = asyncio.Event()  # each send at once
         self.acknowledges.set()
-        self.topics: list[str] = []
+        self.records: list[Outgoing] = []
 
     async def start(self) -> None: ...
 
@@ -44,7 +44,7 @@ class Both(MemoryJournal):
             raise BusUnavailable("gone")
         self.takes -= len(records)
         self.calls.append(f"send {len(records)}")
-        self.topics += [record.topic.split(".")[1] for record in records]
+        self.records += records
         await self.acknowledges.wait()
 
     def acknowledge_one(self) -> None:
@@ -148,7 +148,19 @@ async def test_an_event_waits_for_the_acknowledgement_of_the_former_one_of_its_t
 
     assert await relaying == 4
     await until_marked(both)
-    assert both.topics == ["status", "status", "deliveries", "status"]
+    assert [record.topic.split(".")[1] for record in both.records] == ["status", "status", "deliveries", "status"]
+
+
+async def test_what_is_published_again_has_the_id_of_the_first_time() -> None:
+    """It was acknowledged, and its mark got lost with the process: consumers drop it by its id."""
+    both = Both()
+    both.commits.clear()
+    await both.accept([new_task(1)])
+    for relay in (relay_of(both), relay_of(both)):
+        assert await relay.relay() == 1
+
+    first, again = both.records
+    assert first == again
 
 
 async def test_closing_waits_for_the_marks() -> None:

@@ -60,6 +60,21 @@ def test_jitter_is_full_and_capped(failures: int, chance: float) -> None:
     assert 0 <= verdict.delay_s <= backoff_s(failures, base_s=2, cap_s=10) <= 10
 
 
+def test_jitter_is_a_share_of_the_whole_delay() -> None:
+    """From nothing on, so that what failed together does not come back together."""
+    failure = Failure(Kind.TRANSIENT, "c", "m")
+    delays = [judge(failure, EARLY, LIMITS, chance=chance).delay_s for chance in (0.0, 0.5, 0.75)]
+    assert delays == [0.0, 1.0, 1.5]
+
+
+def test_a_retry_that_would_come_too_late_is_none() -> None:
+    """The total time would have passed before it began."""
+    failure = Failure(Kind.TRANSIENT, "c", "m", retry_after_s=60)
+    assert judge(failure, Facts(1, 900, 1000), LIMITS, chance=0.0).ending is Ending.RETRY
+    late = judge(failure, Facts(1, 950, 1000), LIMITS, chance=0.0)
+    assert (late.ending, late.dead_letter) == (Ending.FAILED, True)
+
+
 def test_attempts_count_from_one() -> None:
     """A zeroth failure is a mistake of the caller."""
     with pytest.raises(ValueError, match="from 1"):
