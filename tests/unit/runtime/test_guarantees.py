@@ -426,6 +426,8 @@ async def test_an_attempts_folder_is_empty_at_its_start_and_gone_at_its_end(harn
     async def look(ledger: Ledger) -> None:
         found.append(list(ledger.folder.iterdir()))
         (ledger.folder / "left.txt").write_text("x")
+        assert ledger.leash.path is not None
+        assert ledger.leash.path.exists()
 
     harness.scripted.before["read"] = look
     about = await harness.deliver(request("ok"))

@@ -134,6 +134,34 @@ async def test_while_the_journal_is_away_everything_pauses_and_polling_goes_on(t
         assert len(bus.members) == 1
 
 
+async def test_an_outage_during_drain_does_not_open_the_tasks_topic(tmp_path: Path) -> None:
+    """All topics were paused for the outage; commands flow again afterwards, tasks stay for somebody else."""
+    bus = NotedBus()
+    harness = Harness(tmp_path, journal=Slow, bus=bus, drain_s=5)
+    journal = harness.journal
+    assert isinstance(journal, Slow)
+    journal.commits.set()
+    await harness.start()
+    about = await harness.deliver(request("hang"))
+    await harness.until(lambda: len(harness.scripted.effects) == 1)
+    harness.supervisor.drain()
+    await harness.until(lambda: bus.members[0].paused == {topics.TASKS.name}, "a pause of the tasks topic")
+    journal.away = True
+    await harness.deliver(cancel(request().task_id))
+    await harness.until(lambda: bus.members[0].paused == set(TOPICS), "a pause of all topics")
+    journal.away = False
+
+    def is_as_before() -> bool:
+        harness.advance(0.1)
+        return len(journal.calls) == 2 and bus.members[0].paused == {topics.TASKS.name}
+
+    await harness.until(is_as_before, "the end of the outage")
+    await harness.deliver(cancel(about))
+    await harness.ended()
+
+    assert harness.statuses(about)[-1] == "cancelled"
+
+
 async def test_a_large_dead_letter_waits_for_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes go to the artefact store first; while that is away the offset waits, and what comes behind it too."""
     bus = NotedBus()

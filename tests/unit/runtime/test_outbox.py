@@ -170,8 +170,13 @@ async def test_closing_waits_for_the_marks() -> None:
     await both.accept([new_task(1)])
     closing = asyncio.Event()
     closing.set()
-
-    await relay.run(closing=closing)
+    both.commits.clear()
+    running = asyncio.create_task(relay.run(closing=closing))
+    await both.marking.wait()
+    await settle()
+    assert not running.done()
+    both.commits.set()
+    await running
 
     assert (await both.depths()).outbox == 0
 

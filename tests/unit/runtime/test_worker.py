@@ -160,6 +160,15 @@ async def test_an_interrupted_attempt_leaves_nothing_in_the_history(tmp_path: Pa
         assert [(a["attempt"], a["error"]["code"]) for a in letter["attempts"]] == [(1, "error.PermanentError")]
 
 
+async def test_each_start_has_a_name_of_its_own(harness: Harness) -> None:
+    """A replica that comes back under its host's name must not be given what its former self had claimed."""
+    before = harness.supervisor.worker.name
+    await harness.stop()
+    await harness.start()
+
+    assert harness.supervisor.worker.name != before
+
+
 async def test_what_must_end_the_process_ends_it_and_costs_the_task_nothing(tmp_path: Path) -> None:
     """A fault of this process would meet every task that it takes; another process may have none."""
 
