@@ -3,13 +3,11 @@
 import asyncio
 from pathlib import Path
 from typing import Annotated
-from uuid import uuid4
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from agent import app as root
-from agent.bus.port import RecordTooLarge
 from agent.cli.common import (
     Exit,
     Panel,
@@ -22,16 +20,13 @@ from agent.cli.common import (
     stderr,
     stdout,
 )
-from agent.cli.outgoing import SOURCE, command_record, outgoing, send, valid
+from agent.cli.outgoing import command_record, media_type_of, request, request_for, send, valid
 from agent.cli.progress import Progress, follow
 from agent.cli.report import end_of, show_end
 from agent.clock import SystemClock
 from agent.settings import Settings
 from contracts import envelope
-from contracts.codec import task_id
 from contracts.control import TaskCancel, TaskId, TaskReprioritise
-from contracts.envelope import Envelope
-from contracts.tasks import Kind, Specification, TaskRequested
 
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
 
@@ -58,43 +53,6 @@ def register(app: typer.Typer) -> None:
     topics_app.command("ensure")(topics_ensure)
     topics_app.command("check")(topics_check)
     app.add_typer(topics_app, name="topics", rich_help_panel=Panel.BUS)
-
-
-def request_for(document: bytes, *, service: str | None, media_type: str) -> TaskRequested:
-    """The payload that carries a document. Ends with exit code 2 where it cannot be text in JSON."""
-    try:
-        content = document.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        fail(Exit.BAD_INPUT, f"the document is not UTF-8 (byte {exc.start})", "save it as UTF-8")
-    return TaskRequested(
-        kind=Kind.BUILD, service=service, specification=Specification(media_type=media_type, content=content)
-    )
-
-
-async def request(settings: Settings, payload: TaskRequested, *, idempotency_key: str | None = None) -> str:
-    """Publish a request; returns the id of its task. Ends with exit code 2 where no record can hold the document."""
-    attributes = Envelope(
-        id=str(uuid4()),
-        source=SOURCE,
-        type=envelope.TASK_REQUESTED.wire,
-        time=SystemClock().now(),
-        idempotencykey=idempotency_key,
-    )
-    key = payload.service or attributes.id
-    try:
-        await send(settings, outgoing(envelope.TASK_REQUESTED, payload, key=key, attributes=attributes))
-    except RecordTooLarge as exc:
-        fail(
-            Exit.BAD_INPUT,
-            f"the document is too large for the bus: a {exc}, and at most {settings.kafka.max_request_bytes} are allowed",
-            "raise BACKWRIGHT_KAFKA__MAX_REQUEST_BYTES, and max.message.bytes of the topic if the broker refuses it",
-        )
-    return task_id(*attributes.idempotency)
-
-
-def media_type_of(path: Path) -> str:
-    """By the file's ending; a hint, the content decides."""
-    return "application/json" if path.suffix == ".json" else "application/yaml"
 
 
 def submit(

@@ -17,11 +17,11 @@ import typer
 from agent import app as root
 from agent.bus.apache import LocalKafka
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
-from agent.cli.bus_commands import media_type_of, request, request_for
 from agent.cli.common import Exit, Panel, fail, load_settings, plain, read_document, run, stderr, stdout
+from agent.cli.local_service import first_answer
+from agent.cli.outgoing import media_type_of, request, request_for
 from agent.cli.progress import Progress, follow
 from agent.cli.report import end_of, show_end
-from agent.cli.service_commands import first_answer
 from agent.clock import SystemClock
 from agent.context.manager import ContextManager
 from agent.errors import EnvironmentUnfit

@@ -20,10 +20,10 @@ from typer.main import get_command
 
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.cli import journal_commands
-from agent.cli.bus_commands import request
 from agent.cli.common import PIPE_COLUMNS, Exit, Output, Panel
 from agent.cli.demo import DEMO_DOCUMENT
 from agent.cli.main import app, main
+from agent.cli.outgoing import request
 from agent.clock import SystemClock
 from agent.journal.port import NewTask, Origin
 from agent.journal.sqlite import SqliteJournal

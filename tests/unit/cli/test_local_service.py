@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from agent.cli.service_commands import KeptCredentials
+from agent.cli.local_service import KeptCredentials
 from agent.gates.gate import Subject
 from agent.gates.live import Credentials
 from agent.settings import Settings
