@@ -103,6 +103,8 @@ class CompilerSettings(Section):
     max_operations: int = Field(500, ge=1)
     max_name_length: int = Field(1_000, ge=1)
     max_pattern_length: int = Field(1_000, ge=1)
+    cpu_s: float = Field(60, ge=1, description="Processor time of one compilation, in a process of its own.")
+    memory_bytes: int = Field(2 * 1024**3, ge=64 * 1024**2, description="Address space of that process.")
 
 
 class GateSettings(Section):

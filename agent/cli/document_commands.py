@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.common import Exit, Panel, ServiceName, fail, load_settings, print_json, read_document, stderr, stdout
-from agent.compiler.compile import MANIFEST, compile_document
+from agent.compiler.compile import MANIFEST
 from agent.errors import SpecRejected
 from agent.fileset import FileSet, UnsafePath, safe_path
-from agent.formatting import ruff_format
+from agent.pipeline.bounded import compile_bounded
 from contracts import export
 from contracts.status import Diagnostic
 from contracts.tasks import Target
@@ -34,9 +34,7 @@ def compile_file(
     document = read_document(file)
     _check_folder(out)
     try:
-        compilation = compile_document(
-            document, service=service, target=target, settings=load_settings().compiler, format=ruff_format
-        )
+        compilation = compile_bounded(document, service=service, target=target, settings=load_settings().compiler)
     except SpecRejected as exc:
         _refuse(file, exc.diagnostics, as_json)
     _write(compilation.files, compilation.manifest, out)

@@ -56,6 +56,11 @@ CODES: dict[str, Code] = {
     "limit.operations": Code(ERROR, "The document has {found} operations; {setting} allows {allowed}.", _LIMIT_REMEDY),
     "limit.name": Code(ERROR, "A name has {found} characters; {setting} allows {allowed}.", _LIMIT_REMEDY),
     "limit.pattern": Code(ERROR, "A pattern has {found} characters; {setting} allows {allowed}.", _LIMIT_REMEDY),
+    "document.too_expensive": Code(
+        ERROR,
+        "The document is within every limit on its size, and yet takes more than {cost} ({setting}).",
+        _LIMIT_REMEDY,
+    ),
     # the kind of document
     "document.swagger2": Code(
         ERROR,

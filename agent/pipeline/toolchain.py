@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.compiler.compile import MANIFEST, compile_document
+from agent.compiler.compile import MANIFEST
 from agent.compiler.ir import Api
-from agent.compiler.understand import understand
 from agent.fileset import File
-from agent.formatting import ruff_format
 from agent.gates import suite
 from agent.gates.gate import Gate, Subject, Tools
 from agent.pipeline.attempt import Made
+from agent.pipeline.bounded import compile_bounded, understand_bounded
 from agent.pipeline.develop import document
 from agent.settings import CompilerSettings
 from contracts.delivery import Evidence, OperationReport, ReadinessItem
@@ -43,16 +42,16 @@ class OwnSuite:
 
 
 class OwnCompiler:
-    """agent/compiler with the pinned formatter."""
+    """agent/compiler with the pinned formatter, in a process that ends when a document costs too much."""
 
     def __init__(self, settings: CompilerSettings) -> None:
         self._settings = settings
 
     def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
-        return understand(given, self._settings)
+        return understand_bounded(given, self._settings)
 
     def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
-        made = compile_document(given, service=service, target=target, settings=self._settings, format=ruff_format)
+        made = compile_bounded(given, service=service, target=target, settings=self._settings)
         report = made.report.to_json()
         operations = tuple(OperationReport.model_validate(line) for line in report["operations"])
         # Outside the digest, so it may stand in the compiler's files or beside them.
