@@ -16,7 +16,7 @@ from rich.table import Table
 from agent import app as root
 from agent.artifacts.port import ArtifactMissing
 from agent.bus.port import Outgoing
-from agent.cli.common import Exit, fail, load_settings, plain, print_json, reading, run, stderr, stdout
+from agent.cli.common import Exit, Panel, fail, load_settings, plain, print_json, reading, run, stderr, stdout
 from agent.cli.letter_filter import filtered
 from agent.cli.letter_plan import DISCARD, REPLAY, VERBS, Plan, Planned, obstacle_to, plan, publish, with_commands
 from agent.cli.letter_sheet import advice, letters_table, sheet, summary
@@ -26,7 +26,7 @@ from agent.settings import Settings
 
 LARGEST_LIMIT = 5000  # a letter may hold 256 KiB of bytes
 
-app = typer.Typer(help="Records and tasks that could not be done.", no_args_is_help=True)
+letters_app = typer.Typer(help="Records and tasks that could not be done.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, max=LARGEST_LIMIT, help="At most so many, the newest.")]
@@ -39,10 +39,15 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only what woul
 Bytes = Annotated[bool, typer.Option("--bytes", help="Write the bytes of its record, and nothing else.")]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(letters_app, name="dead-letters", rich_help_panel=Panel.OPERATE)
+
+
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-@app.command("list")
+@letters_app.command("list")
 @filtered
 def list_(wanted: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> None:
     """List open dead letters, newest first. JSON: `dead_letters`, and whether more match (`has_more`)."""
@@ -58,7 +63,7 @@ def list_(wanted: LetterFilter, limit: Limit = 50, as_json: AsJson = False) -> N
     _say_more(has_more)
 
 
-@app.command()
+@letters_app.command()
 def show(letter_id: LetterId, as_json: AsJson = False, bytes_: Bytes = False) -> None:
     """Show one dead letter, closed ones too, and what can be done about it.
 
@@ -110,8 +115,8 @@ def _write_bytes(settings: Settings, letter: DeadLetter) -> None:
 # --- acting -----------------------------------------------------------------------------------------------------------
 
 
-@app.command(DISCARD.word, help=DISCARD.help)
-@app.command(REPLAY.word, help=REPLAY.help)
+@letters_app.command(DISCARD.word, help=DISCARD.help)
+@letters_app.command(REPLAY.word, help=REPLAY.help)
 @filtered
 def act(
     context: typer.Context, wanted: LetterFilter, ids: Ids = None, everything: Everything = False, limit: Limit = 100,

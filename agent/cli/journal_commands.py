@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from agent.cli import dead_letters
 from agent.cli.common import WIDE_COLUMNS, Panel, load_settings, plain, print_json, reading, run, stderr, stdout
 from agent.journal.port import State, TaskView
 
@@ -18,9 +17,8 @@ UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("tasks", rich_help_panel=Panel.OPERATE)(tasks)
-    app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=Panel.OPERATE)
 
 
 def tasks(

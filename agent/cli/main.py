@@ -9,7 +9,15 @@ import structlog
 import typer
 
 from agent import __version__
-from agent.cli import agent_commands, bus_commands, demo, document_commands, journal_commands, service_commands
+from agent.cli import (
+    agent_commands,
+    bus_commands,
+    dead_letters,
+    demo,
+    document_commands,
+    journal_commands,
+    service_commands,
+)
 from agent.cli.common import Exit, plain, stderr
 from agent.errors import BusUnavailable, FatalError, TransientError
 
@@ -53,6 +61,7 @@ demo.register(app)
 agent_commands.register(app)
 bus_commands.register(app)
 journal_commands.register(app)
+dead_letters.register(app)
 document_commands.register(app)
 service_commands.register(app)
 
