@@ -116,6 +116,16 @@ def _hostile() -> Json:
 HOSTILE_NAMES = _hostile()
 
 
+def _empty_samples() -> Json:
+    """Beside its key a thing has only what every key and value may stand in, or none."""
+    document = copy.deepcopy(NO_AUTH)
+    properties = document["components"]["schemas"]["Thing"]["properties"]
+    del document["components"]["schemas"]["Thing"]["required"]
+    del properties["name"]
+    properties["labels"] = {"type": "object", "additionalProperties": {"type": "string"}}
+    return document
+
+
 def _circle() -> Json:
     document = copy.deepcopy(NO_AUTH)
     schemas = document["components"]["schemas"]
@@ -139,6 +149,7 @@ CIRCLE = _circle()
 
 VARIANTS: dict[str, Json] = {
     "no-auth": NO_AUTH,
+    "empty-samples": _empty_samples(),
     "one-operation": ONE_OPERATION,
     "everything-hooked": EVERYTHING_HOOKED,
     "hostile-names": HOSTILE_NAMES,

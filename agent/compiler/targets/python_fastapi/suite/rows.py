@@ -16,7 +16,7 @@ from agent.compiler.targets.python_fastapi.suite.calls import (
 )
 from agent.compiler.targets.python_fastapi.suite.factories import Maker, Place, is_creator
 from agent.compiler.targets.python_fastapi.suite.model import Code, Test
-from agent.compiler.targets.python_fastapi.suite.subject import Reading, Subject
+from agent.compiler.targets.python_fastapi.suite.subject import Reading, Subject, names_in
 
 Json = Any
 
@@ -50,7 +50,7 @@ def created(subject: Subject, operation: ir.Operation, plan: ir.Plan) -> Iterato
     yield subject.test(
         f"created_{subject.noun}_is_read_back",
         f"{operation.method} {operation.path} keeps what is sent, and its answer is true.",
-        [*place.arrange, f"sent = {sent!r}"],
+        [*place.arrange, f"sent: dict[str, Json] = {sent!r}"],
         act,
         of=operation,
     )
@@ -206,16 +206,17 @@ def replaced(subject: Subject, operation: ir.Operation, plan: ir.Plan) -> Iterat
     parts = {n: p for n, p in subject.plain(body.shape).items() if n in shown and n not in {**sent, **rest}}
     left_out = _defaults(maker, parts)
     put = call(operation, keys, nested(merged("sent", rest) if sent else rest, body.unwrap))
+    act = _replacing(operation, put, reading, sent, left_out)
+    given = {"sent": sent, "left_out": left_out}
     yield subject.test(
         f"{subject.noun}_is_replaced",
         "PUT takes the whole: what is sent is kept, and what is left out goes back to its default.",
         [
             *place.arrange,
             f"{subject.noun} = {maker.make(place.tie)}",
-            f"sent = {sent!r}",
-            f"left_out = {left_out!r}",
+            *(f"{name}: dict[str, Json] = {value!r}" for name, value in given.items() if name in names_in(act)),
         ],
-        _replacing(operation, put, reading, sent, left_out),
+        act,
         of=operation,
     )
 

@@ -14,7 +14,7 @@ async def list_categories(api: Api, /, *keys: Json, **query: Json) -> list[Json]
 
 async def test_created_category_is_read_back(api: Api) -> None:
     """POST /categories keeps what is sent, and its answer is true."""
-    sent = {"name": "gamma"}
+    sent: dict[str, Json] = {"name": "gamma"}
 
     made = await make_category(api, **sent)
     assert made == {**made, **sent}

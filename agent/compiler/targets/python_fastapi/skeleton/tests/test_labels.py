@@ -16,7 +16,7 @@ async def list_labels(api: Api, /, *keys: Json, **query: Json) -> list[Json]:
 
 async def test_created_label_is_read_back(api: Api) -> None:
     """POST /labels keeps what is sent, and its answer is true."""
-    sent = {"color": "green"}
+    sent: dict[str, Json] = {"color": "green"}
 
     made = await make_label(api, **sent)
     assert made == {**made, **sent}

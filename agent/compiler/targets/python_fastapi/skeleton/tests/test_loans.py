@@ -15,7 +15,7 @@ async def list_loans(api: Api, /, *keys: Json, **query: Json) -> list[Json]:
 async def test_created_loan_is_read_back(api: Api) -> None:
     """POST /members/{memberId}/loans keeps what is sent, and its answer is true."""
     member = await make_member(api)
-    sent = {"dueOn": "2025-03-15", "returned": True}
+    sent: dict[str, Json] = {"dueOn": "2025-03-15", "returned": True}
 
     made = await make_loan(api, member, **sent)
     assert made == {**made, **sent}

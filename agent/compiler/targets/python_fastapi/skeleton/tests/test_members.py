@@ -16,7 +16,7 @@ async def list_members(api: Api, /, *keys: Json, **query: Json) -> list[Json]:
 
 async def test_created_member_is_read_back(api: Api) -> None:
     """POST /members keeps what is sent, and its answer is true."""
-    sent = {
+    sent: dict[str, Json] = {
         "name": "gamma",
         "level": "plus",
         "joinedOn": "2025-02-15",

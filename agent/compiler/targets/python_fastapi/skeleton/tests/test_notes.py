@@ -16,7 +16,7 @@ async def test_created_note_is_read_back(api: Api) -> None:
     """POST /members/{memberId}/loans/{loanId}/notes keeps what is sent, and its answer is true."""
     member = await make_member(api)
     loan = await make_loan(api, member)
-    sent = {"text": "gamma"}
+    sent: dict[str, Json] = {"text": "gamma"}
 
     made = await make_note(api, member, loan, **sent)
     assert made == {**made, **sent}

@@ -14,7 +14,7 @@ async def list_tools(api: Api, /, *keys: Json, **query: Json) -> list[Json]:
 
 async def test_created_tool_is_read_back(api: Api) -> None:
     """POST /tools keeps what is sent, and its answer is true."""
-    sent = {"name": "gamma", "price": 2, "purchasedOn": "2025-03-15"}
+    sent: dict[str, Json] = {"name": "gamma", "price": 2, "purchasedOn": "2025-03-15"}
 
     made = await make_tool(api, **sent)
     assert made == {**made, **sent}
@@ -24,8 +24,8 @@ async def test_created_tool_is_read_back(api: Api) -> None:
 async def test_tool_is_replaced(api: Api) -> None:
     """PUT takes the whole: what is sent is kept, and what is left out goes back to its default."""
     tool = await make_tool(api)
-    sent = {"name": "gamma"}
-    left_out = {"price": None, "purchasedOn": None}
+    sent: dict[str, Json] = {"name": "gamma"}
+    left_out: dict[str, Json] = {"price": None, "purchasedOn": None}
 
     await api.put(
         "/tools/{toolId}", tool["id"], body={**sent, "category": {"name": "sample"}, "labels": []}, expect=200
