@@ -56,7 +56,7 @@ class FileSet(Mapping[str, File]):
 
     @property
     def digest(self) -> str:
-        """`sha256:` over sorted (path, mode, content hash), without manifest, evidence and .git (design §6)."""
+        """`sha256:` over sorted (path, mode, content hash), without manifest, evidence and .git."""
         whole = hashlib.sha256()
         for path, file in self._files.items():
             if not path.startswith(OUTSIDE_DIGEST):

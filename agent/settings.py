@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -85,6 +86,15 @@ class WorkerSettings(Section):
     drain_s: float = Field(20, ge=0, description="Soft limit: steps may finish for so long after SIGTERM.")
     pause_above: int = Field(5000, ge=1, description="Waiting tasks above which the tasks topic pauses.")
     resume_below: int = Field(4000, ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "WorkerSettings":
+        """Two processes would work on one task, or the topic would flutter."""
+        if not self.renew_s < self.self_stop_s < self.lease_s:
+            raise PydanticCustomError("order", "renew_s has to be below self_stop_s, and self_stop_s below lease_s")
+        if self.resume_below > self.pause_above:
+            raise PydanticCustomError("order", "resume_below has to be at most pause_above")
+        return self
 
 
 class ContextSettings(Section):

@@ -1,7 +1,7 @@
 """What a change of a published schema would break. Pure: two JSON Schemas in, sentences out.
 
 Allowed within a major version: new optional properties, more enum values, looser limits, better descriptions.
-Everything else needs a new major topic (design §3).
+Everything else needs a new major topic.
 """
 
 from collections.abc import Iterator, Mapping

@@ -28,7 +28,7 @@ from contracts.status import TERMINAL as TERMINAL_STATUSES
 # be stored as `rank` and indexed.
 AGEING_STEP_S = 600.0
 
-SEQUENCED = frozenset({"task.status", "approval.required"})  # design §3: what `sequence` counts
+SEQUENCED = frozenset({"task.status", "approval.required"})  # what `sequence` counts
 
 
 class Cause(StrEnum):

@@ -14,7 +14,7 @@ import orjson
 
 
 class State(StrEnum):
-    """States of a task (design §2)."""
+    """States of a task."""
 
     AVAILABLE = "available"
     SCHEDULED = "scheduled"

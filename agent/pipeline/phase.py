@@ -2,7 +2,7 @@
 
 Rules for editors:
 1. Whoever changes the meaning of a step's output raises its `version`; checkpoints of the former version are then
-   not taken but made again (design §4.12). Nothing is ever refused silently or stranded.
+   not taken but made again. Nothing is ever refused silently or stranded.
 2. `items` are the public catalogue of work items. `completed` and `pending` together are constant over the life of
    a task, except for one item per hole, which joins `pending` when the document has been read and stays there.
 3. An output is JSON. A step that wants the task to end as failed says so in it (`halt`), so that a resumed attempt

@@ -27,7 +27,7 @@ MESSAGE_LIMIT = 2000  # characters of an error's text that go into events and hi
 
 
 class Kind(StrEnum):
-    """Kinds of failure (design §4.7)."""
+    """Kinds of failure."""
 
     TRANSIENT = "transient"
     PERMANENT = "permanent"

@@ -116,7 +116,7 @@ def _envelope(found: Mapping[str, str]) -> Envelope:
     get = found.get
     time, expirytime, dataref = get("time"), get("expirytime"), get("dataref")
     if dataref is not None and not _DATAREF.fullmatch(dataref):
-        # Never a way out: no file, no address, only a content name (design §4.13).
+        # Never a way out: no file, no address, only a content name.
         raise refusal("envelope.dataref_refused", f"dataref {short(dataref)}", "ce_dataref")
     return Envelope(
         found["id"],
