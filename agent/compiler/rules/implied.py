@@ -7,6 +7,8 @@ from agent.compiler.ir import Action
 from agent.compiler.rules.case import Outcome
 from agent.compiler.schemas.document import RawOperation
 
+_WRITES = (Action.CREATE, Action.CREATE_MANY, Action.REPLACE, Action.PATCH, Action.PATCH_MANY)
+
 
 def implied(raw: RawOperation, outcome: Outcome, models: Mapping[str, Model], *, is_secured: bool) -> tuple[int, ...]:
     """In ascending order: 400 (or 422) by validation, 401 and 403 by security, 404 by a key, 409 by uniqueness."""
@@ -39,9 +41,10 @@ def _points_outside(outcome: Outcome, model: Model) -> bool:
 def _can_conflict(outcome: Outcome, model: Model) -> bool:
     """Whether a value that a client chooses may be taken already."""
     plan = outcome.plan
-    if plan is None or outcome.body is None or plan.action not in (Action.CREATE, Action.REPLACE, Action.PATCH):
+    if plan is None or outcome.body is None or plan.action not in _WRITES:
         return False
-    own_key = plan.key.property if plan.key is not None and plan.action is not Action.CREATE else None
+    is_new = plan.action in (Action.CREATE, Action.CREATE_MANY)
+    own_key = plan.key.property if plan.key is not None and not is_new else None
     return any(
         one.unique and (one.generated is None or model.key.client) and one.name in model.written and one.name != own_key
         for one in model.properties.values()

@@ -330,6 +330,25 @@ def test_a_name_is_unique_below_the_thing_that_it_is_made_in(first: str) -> None
     assert found["Book"].key_scope == ("label",)
 
 
+def test_a_key_that_clients_choose_may_be_taken_already() -> None:
+    """Whether one is sent or several: the fuzz of a bulk create met a 409 that nobody had told it of."""
+    listed = {"type": "array", "items": REF}
+
+    def change(document: Json) -> None:
+        document["components"]["schemas"]["Thing"]["required"] = ["id"]
+        document["components"]["schemas"]["Thing"]["properties"]["id"] = {"type": "string"}
+        document["paths"]["/things/{id}"]["parameters"][0]["schema"] = {"type": "string"}
+        document["paths"]["/things/bulk"] = {
+            "post": {"operationId": "createThings", "requestBody": body(listed), "responses": {"201": answer(listed)}}
+        }
+
+    found = api(but(change))
+
+    for name in ("createThing", "createThings"):
+        assert operation(found, name).verdict is Verdict.DERIVED
+        assert 409 in operation(found, name).implied, name
+
+
 def test_security_denies_what_it_cannot_check() -> None:
     """An unsupported scheme refuses the operation, and is told; a document without any is open, and that is said."""
 
