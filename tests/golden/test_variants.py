@@ -18,6 +18,7 @@ from tests.golden.weaving import compiled
 
 Json = Any
 SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
+GOLDEN = Path(__file__).parent / "specs" / "positive"
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +129,10 @@ def test_real_documents_compile_and_are_clean(path: Path | None, tmp_path: Path)
     document = yaml.safe_load(compilation.files["openapi.json"].content)
     assert compilation.digest.startswith("sha256:")
     assert document["openapi"].startswith("3.1")
+
+
+def test_what_its_first_write_makes_is_not_expected_with_its_parent() -> None:
+    """The fuzz of golden/devices took the twin that a new device has not yet for the device itself."""
+    made = compiled((GOLDEN / "devices.yaml").read_bytes()).manifest["fuzz"]["exceptions"]
+
+    assert [one["operation"] for one in made if one["rule"] == "made-by-first-write"] == ["get_twin"]

@@ -57,6 +57,11 @@ def fuzz_exceptions(api: ir.Api, operations: Sequence[ir.Operation]) -> tuple[Fu
             found.append(
                 FuzzException("unknown-reference", operation.id, reason, *here, check="ensure_resource_availability")
             )
+        if plan.action is ir.Action.GET and plan.key is None and plan.ancestors:
+            reason = "it is made by its first write, not together with what stands above it in the path: until then 404"
+            found.append(
+                FuzzException("made-by-first-write", operation.id, reason, *here, check="ensure_resource_availability")
+            )
     return tuple(found)
 
 
