@@ -421,6 +421,32 @@ async def test_relays_share_when_their_hands_are_empty(store: PostgresStore) -> 
     assert set((await shards_of(store)).values()) == {SHARDS // 2}
 
 
+async def test_relays_that_come_and_go_move_their_shards_at_once(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They tell each other: no event waits until a relay's next turn, which never comes here."""
+    monkeypatch.setattr("agent.journal.postgres.journal.RELAY_KEEP_S", 1e9)
+    other = await store.replica()
+    journals: list[Any] = [store.journal, other]
+    one, two = map(relay_name, journals)
+
+    async def shared_as(expected: dict[str | None, int]) -> bool:
+        """All look, as their outboxes do when they are woken."""
+        for journal in journals:
+            await journal.unsent(limit=10)
+        return await shards_of(store) == expected
+
+    await until(lambda: all(journal._is_listening for journal in journals), "both listen")
+
+    await store.journal.unsent(limit=10)
+    assert await shards_of(store) == {one: SHARDS}
+    await until(lambda: shared_as({one: SHARDS // 2, two: SHARDS // 2}), "half of the shards for who came")
+
+    await journals.pop().close()
+
+    await until(lambda: shared_as({one: SHARDS}), "all shards for who stayed")
+
+
 async def test_relay_keeps_the_shards_of_rows_in_flight(store: PostgresStore) -> None:
     """Rows that were given out and are not acknowledged must not be given to another meanwhile."""
     other = await store.replica()

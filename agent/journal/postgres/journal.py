@@ -53,6 +53,7 @@ T = TypeVar("T")
 
 RELAY_HELD_S = 10.0
 RELAY_KEEP_S = 3.0
+SHARDS_MOVED = "shards"  # told to the other relays, after our name
 NOTIFY_EVERY_S = 0.02  # a NOTIFY takes a lock of the whole database at commit: one for many changes
 POLL_S = 1.0  # longest sleep while nobody listens
 GROUP_LIMIT = 200
@@ -81,6 +82,7 @@ class PostgresJournal:
         self._writer: asyncio.Task[None] | None = None
         self._claims = 0
         self._lost_claims: dict[str, list[str]] = defaultdict(list)  # owners of claims whose answer was lost, by worker
+        self._is_relay = False
         self._kept_at = float("-inf")
         self._in_hand: dict[int, int] = {}  # shard of each position that was given out and not yet sent
 
@@ -103,8 +105,9 @@ class PostgresJournal:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         with contextlib.suppress(JournalUnavailable):
-            if self._kept_at > float("-inf"):
+            if self._is_relay:
                 await self._fetch("leave_relays", self._name)
+                await self._fetch("tell", SCHEMA, f"{self._name} {SHARDS_MOVED}")
         with contextlib.suppress(JournalUnavailable):
             await self._connections.close()
         for connection in self._elsewhere.values():
@@ -286,8 +289,12 @@ class PostgresJournal:
         self._wakeups.note()
         now = asyncio.get_running_loop().time()
         if now - self._kept_at > RELAY_KEEP_S:
-            await self._keep_shards()
-            self._kept_at = now
+            self._kept_at = now  # before it is done: who moves shards meanwhile is heard
+            try:
+                await self._keep_shards()
+            except JournalUnavailable:
+                self._kept_at = float("-inf")
+                raise
         found = await self._fetch("unsent", self._name, limit, list(besides))
         if len(found) < limit:  # that is all there is
             self._in_hand = {position: shard for position, shard in self._in_hand.items() if position in besides}
@@ -295,14 +302,20 @@ class PostgresJournal:
         return [rows.outbox_row(tuple(values)[:-1]) for values in found]
 
     async def _keep_shards(self) -> None:
-        """Stay a relay, with a fair share: take what is free below it, let go what is idle above it."""
+        """Stay a relay, with a fair share: take what is free below it, let go what is idle above it.
+
+        Who comes, lets go or leaves tells the others, so that no event waits for their next turn.
+        """
         [(relays, held)] = await self._fetch("keep_relay", self._name, RELAY_HELD_S)
         share = -(-SHARDS // relays)
+        is_news, self._is_relay = not self._is_relay and relays > 1, True
         if len(held) < share:
             await self._fetch("take_shards", self._name, RELAY_HELD_S, share - len(held))
-        elif len(held) > share:
-            idle = sorted(set(held) - set(self._in_hand.values()))
-            await self._fetch("release_shards", self._name, idle[: len(held) - share])
+        elif idle := sorted(set(held) - set(self._in_hand.values()))[: len(held) - share]:
+            await self._fetch("release_shards", self._name, idle)
+            is_news = True
+        if is_news:
+            await self._fetch("tell", SCHEMA, f"{self._name} {SHARDS_MOVED}")
 
     async def sent(self, positions: Collection[int]) -> None:
         async with self._connections.one() as connection:
@@ -382,7 +395,7 @@ class PostgresJournal:
             self._dirty.clear()
             with contextlib.suppress(JournalUnavailable):  # the others poll
                 async with self._connections.one() as connection:
-                    await connection.execute("SELECT pg_notify($1, $2)", SCHEMA, self._name)
+                    await connection.execute(SQL["tell"], SCHEMA, self._name)
             await asyncio.sleep(NOTIFY_EVERY_S)
 
     async def _listen(self) -> None:
@@ -406,8 +419,12 @@ class PostgresJournal:
             connection.terminate()
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        if payload != self._name:
-            self._wakeups.bump()
+        name, _, news = str(payload).partition(" ")
+        if name == self._name:
+            return
+        if news == SHARDS_MOVED:
+            self._kept_at = float("-inf")
+        self._wakeups.bump()
 
 
 def _count(tag: str) -> int:

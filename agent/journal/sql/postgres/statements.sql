@@ -187,6 +187,9 @@ RETURNING shard;
 -- name: release_shards
 UPDATE relay_shard SET holder = NULL, held_until = 0 WHERE holder = $1 AND shard = ANY($2);
 
+-- name: tell
+SELECT pg_notify($1, $2);
+
 -- name: leave_relays
 WITH gone AS (DELETE FROM relay WHERE name = $1)
 UPDATE relay_shard SET holder = NULL, held_until = 0 WHERE holder = $1;
