@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from pydantic import SecretStr
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from agent.cli.common import PREFIX, WIDE_COLUMNS, known_variables, plain
@@ -65,12 +66,12 @@ def show_settings(found: Sequence[Setting], console: Console) -> None:
     """Print them: a table for each section, or line below line on a narrow terminal."""
     name, value = (max(len(str(part)) for part in column) for column in zip(*_cells(found), strict=True))
     for section, members in groupby(found, key=attrgetter("section")):
-        console.print(f"\n[bold]{section.capitalize() or 'Everywhere'}[/]  {_about(section)}")
+        console.print(Padding(f"[bold]{section.capitalize() or 'Everywhere'}[/]  {_about(section)}", (1, 0, 0, 0)))
         if console.width < WIDE_COLUMNS:
             for one in members:
                 console.print(f"  {one.name}  {one.text}")
                 if one.description:
-                    console.print(f"    [dim]{plain(one.description)}[/]")
+                    console.print(Padding(f"[dim]{plain(one.description)}[/]", (0, 0, 0, 4)))
             continue
         table = Table.grid(padding=(0, 2))
         table.add_column(min_width=name + 2, no_wrap=True)

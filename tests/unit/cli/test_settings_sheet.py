@@ -45,3 +45,9 @@ def test_every_setting_is_listed_and_no_secret(columns: int) -> None:
     assert all(name in shown for name in known_variables())
     assert "Limits on a document" in shown
     assert "hush" not in shown
+    assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_every_setting_says_what_it_is() -> None:
+    """Who reads a bare name and a number has to read the code next."""
+    assert [name for name, (description, _) in known_variables().items() if not description.endswith(".")] == []
