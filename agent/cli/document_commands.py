@@ -1,5 +1,6 @@
 """`compile` and `contracts`: documents in, files out; no Kafka, no network."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,9 @@ def compile_file(
     document = read_document(file)
     _check_folder(out)
     try:
-        compilation = compile_bounded(document, service=service, target=target, settings=load_settings().compiler)
+        compilation = asyncio.run(
+            compile_bounded(document, service=service, target=target, settings=load_settings().compiler)
+        )
     except SpecRejected as exc:
         _refuse(file, exc.diagnostics, as_json)
     _write(compilation.files, compilation.manifest, out)

@@ -1,6 +1,5 @@
 """Analyse: ask for the context, read the document, write the analysis and the plan."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -92,10 +91,10 @@ async def write_plan(attempt: Attempt) -> Result:
 
 
 async def understood(attempt: Attempt) -> Api:
-    """The document's meaning, worked out once per attempt, in a thread: it is CPU work."""
+    """The document's meaning, worked out once per attempt."""
     if attempt.api is not None:
         return attempt.api
-    api, attempt.diagnostics = await asyncio.to_thread(attempt.means.compiler.understand, await attempt.given())
+    api, attempt.diagnostics = await attempt.means.compiler.understand(await attempt.given())
     attempt.api = api
     return api
 

@@ -39,12 +39,12 @@ class Made:
 
 
 class Compiler(Protocol):
-    """The compiler as the pipeline uses it. Pure CPU work, called in a thread; raises SpecRejected."""
+    """The compiler as the pipeline uses it; it does not hold the loop. Raises SpecRejected."""
 
-    def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
+    async def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
         """The meaning of a document."""
 
-    def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
+    async def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
         """The files of a service."""
 
 

@@ -5,6 +5,7 @@ nor its lease. What is bounded is the cost, not the trust: the child is our own 
 a pickle, and what it says goes no further than what the compiler would say in this process.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import math
@@ -12,7 +13,6 @@ import os
 import pickle
 import resource
 import signal
-import subprocess
 import sys
 import time
 from typing import Any
@@ -34,46 +34,57 @@ PR_SET_PDEATHSIG = 1
 KEPT = ("PATH", "TMPDIR", "LANG", "LC_ALL")  # of our environment; secrets stay here
 
 
-def understand_bounded(given: bytes, settings: CompilerSettings) -> tuple[Api, tuple[Diagnostic, ...]]:
-    """`understand`, in a child; blocking. Raises SpecRejected, also for a document that costs too much."""
-    found: tuple[Api, tuple[Diagnostic, ...]] = _ask("understand", (given, settings), settings)
+async def understand_bounded(given: bytes, settings: CompilerSettings) -> tuple[Api, tuple[Diagnostic, ...]]:
+    """`understand`, in a child. Raises SpecRejected, also for a document that costs too much."""
+    found: tuple[Api, tuple[Diagnostic, ...]] = await _ask("understand", (given, settings), settings)
     return found
 
 
-def compile_bounded(given: bytes, *, service: str | None, target: Target, settings: CompilerSettings) -> Compilation:
-    """`compile_document` with the pinned formatter, in a child; blocking.
+async def compile_bounded(
+    given: bytes, *, service: str | None, target: Target, settings: CompilerSettings
+) -> Compilation:
+    """`compile_document` with the pinned formatter, in a child.
 
     Raises SpecRejected, also for a document that costs too much; PermanentError for a target that does not exist yet.
     """
-    found: Compilation = _ask("compile", (given, service, target, settings), settings)
+    found: Compilation = await _ask("compile", (given, service, target, settings), settings)
     return found
 
 
-def _ask(job: str, arguments: tuple[Any, ...], settings: CompilerSettings) -> Any:
-    """What the child answers. Raises TransientError where the machine had no time for it."""
-    order = pickle.dumps((job, arguments, settings.cpu_s, settings.memory_bytes))
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+async def _ask(job: str, arguments: tuple[Any, ...], settings: CompilerSettings) -> Any:
+    """What the child answers. It ends with us, also when we are cancelled.
+
+    Raises TransientError where the machine had no time for it.
+    """
+    limit_s = START_S + settings.cpu_s * PATIENCE
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-m", __name__),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={name: os.environ[name] for name in KEPT if name in os.environ},
+        start_new_session=True,  # Ctrl-C is ours to hear
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", __name__],
-            input=order,
-            capture_output=True,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is ours to hear
-            timeout=START_S + settings.cpu_s * PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise TransientError(f"the compiler had no time in {exc.timeout:g} s: the machine is busy") from exc
-    if done.returncode == -signal.SIGXCPU:
+        async with asyncio.timeout(limit_s):
+            answer, said = await child.communicate(
+                pickle.dumps((job, arguments, settings.cpu_s, settings.memory_bytes))
+            )
+    except TimeoutError as exc:
+        raise TransientError(f"the compiler had no time in {limit_s:g} s: the machine is busy") from exc
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode == -signal.SIGXCPU:
         raise reject("document.too_expensive", cost=f"{settings.cpu_s:g} s of processor time", setting="CPU_S")
-    if done.returncode == OUT_OF_MEMORY:
+    if child.returncode == OUT_OF_MEMORY:
         cost = f"{settings.memory_bytes} bytes of memory"
         raise reject("document.too_expensive", cost=cost, setting="MEMORY_BYTES")
-    if done.returncode != 0:
-        told = done.stderr.decode(errors="replace").strip().splitlines()
-        raise RuntimeError(f"the compiler ended with {done.returncode}: {told[-1] if told else 'it said nothing'}")
-    kind, value = pickle.loads(done.stdout)  # noqa: S301 - of our own code, see above
+    if child.returncode != 0:
+        told = said.decode(errors="replace").strip().splitlines()
+        raise RuntimeError(f"the compiler ended with {child.returncode}: {told[-1] if told else 'it said nothing'}")
+    kind, value = pickle.loads(answer)  # noqa: S301 - of our own code, see above
     if kind == "rejected":
         raise SpecRejected(value)
     if kind == "permanent":

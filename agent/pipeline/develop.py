@@ -1,6 +1,5 @@
 """Develop: the compiler turns the document into a file set, which is stored under its digest."""
 
-import asyncio
 import io
 import json
 import tarfile
@@ -29,11 +28,9 @@ def steps(settings: Settings) -> tuple[Step, ...]:
 
 
 async def write_service(attempt: Attempt) -> Result:
-    """Compile in a thread and store the file set as one artefact."""
+    """Compile, and store the file set as one artefact."""
     given = await attempt.given()
-    made = await asyncio.to_thread(
-        attempt.means.compiler.make, given, service=attempt.request.service, target=attempt.request.target
-    )
+    made = await attempt.means.compiler.make(given, service=attempt.request.service, target=attempt.request.target)
     if made.files.digest != made.digest:
         raise PermanentError(f"the compiler states {made.digest} for files with {made.files.digest}")
     artifacts = attempt.means.artifacts

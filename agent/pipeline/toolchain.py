@@ -47,11 +47,11 @@ class OwnCompiler:
     def __init__(self, settings: CompilerSettings) -> None:
         self._settings = settings
 
-    def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
-        return understand_bounded(given, self._settings)
+    async def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
+        return await understand_bounded(given, self._settings)
 
-    def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
-        made = compile_bounded(given, service=service, target=target, settings=self._settings)
+    async def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
+        made = await compile_bounded(given, service=service, target=target, settings=self._settings)
         report = made.report.to_json()
         operations = tuple(OperationReport.model_validate(line) for line in report["operations"])
         # Outside the digest, so it may stand in the compiler's files or beside them.

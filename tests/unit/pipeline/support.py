@@ -94,13 +94,13 @@ class FakeCompiler:
     )
     faults: tuple[Diagnostic, ...] = ()
 
-    def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
+    async def understand(self, given: bytes) -> tuple[Api, tuple[Diagnostic, ...]]:
         self.calls.append("understand")
         if self.faults:
             raise SpecRejected(self.faults)
         return replace(API, given=given), ()
 
-    def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
+    async def make(self, given: bytes, *, service: str | None, target: Target) -> Made:
         self.calls.append("make")
         name = service or "orders"
         files = FileSet({path: File(content) for path, content in self.files.items()})
