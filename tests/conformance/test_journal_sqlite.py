@@ -334,8 +334,9 @@ async def test_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"not a database, but somebody's notes" * 100)
 
-    with pytest.raises(EnvironmentUnfit):
-        await SqliteJournal(path, FakeClock()).open()
+    for journal in (SqliteJournal(path, FakeClock()), SqliteJournal.open_readonly(path)):
+        with pytest.raises(EnvironmentUnfit, match="not a database"):
+            await journal.open()
 
     assert path.read_bytes().startswith(b"not a database")
 

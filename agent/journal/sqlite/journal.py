@@ -81,7 +81,17 @@ class SqliteJournal:
         if not self._path.is_file():
             raise EnvironmentUnfit(f"there is no journal at {self._path}", remedy="start `backwright run` first")
         connection = file.connect(self._path, file.READER)
-        if file.version(connection) != file.LATEST:
+        try:
+            version = file.version(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            if isinstance(error, sqlite3.OperationalError):  # locked, a failing disk: of the moment, not of the file
+                raise file.unavailable(error) from error
+            raise EnvironmentUnfit(
+                f"the journal {self._path} cannot be read: {error}",
+                remedy="name the agent's own in BACKWRIGHT_WORKSPACE or BACKWRIGHT_JOURNAL__URL, or restore it from a backup",
+            ) from error
+        if version != file.LATEST:
             connection.close()
             raise EnvironmentUnfit(
                 f"the journal {self._path} is of another release", remedy="start `backwright run` of this one first"

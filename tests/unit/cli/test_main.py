@@ -100,6 +100,18 @@ def test_facts_that_cannot_be_read_are_bad_input(typed: Typed) -> None:
     assert "deploy/context.yaml" in said.err
 
 
+def test_a_journal_that_is_none_is_the_environments_fault(typed: Typed) -> None:
+    """One line and what to do, as for a journal that is not there."""
+    Path("workspace").mkdir()
+    Path("workspace/journal.sqlite").write_text("somebody's notes, not a database " * 100)
+
+    said = typed("tasks")
+
+    assert said.code == Exit.ENVIRONMENT
+    assert "workspace/journal.sqlite cannot be read: file is not a database\n  remedy: " in said.err
+    assert "Traceback" not in said.err
+
+
 @pytest.fixture
 def closed_port() -> Iterator[int]:
     """A port of ours on which nobody listens."""
