@@ -28,7 +28,7 @@ import pytest
 from agent.sandbox import guardian
 from agent.sandbox.accounts import Account, choose, stand_in, temporary_folder
 from agent.settings import SandboxSettings
-from tests.waiting import eventually
+from agent.testing.waiting import eventually
 
 T = TypeVar("T")
 

@@ -23,6 +23,7 @@ from agent.runtime.worker import Means
 from agent.settings import WorkerSettings
 from agent.telemetry.metrics import Metrics
 from agent.testing.clock import ManualClock
+from agent.testing.waiting import until
 from agent.testing.work import ScriptedWork
 from contracts import topics
 from contracts.codec import Message, decode, encode, task_id
@@ -181,17 +182,7 @@ class Harness:
 
     async def until(self, holds: Callable[[], Any], what: str = "the condition") -> None:
         """Wait until `holds()`; it may be a coroutine function."""
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                while True:
-                    found = holds()
-                    if asyncio.iscoroutine(found):
-                        found = await found
-                    if found:
-                        return
-                    await asyncio.sleep(LOOK_S)
-        except TimeoutError:
-            raise AssertionError(f"{what} did not come about within {LIMIT_S} s: {self.statuses()}") from None
+        await until(holds, lambda: f"{what} (there are {self.statuses()})", limit_s=LIMIT_S, every_s=LOOK_S)
 
     async def until_state(self, about: str, *states: State) -> TaskView:
         """Wait until a task is in one of these states, and its events are out."""

@@ -28,13 +28,13 @@ from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.bus.kafka import KafkaBus
 from agent.bus.port import Outgoing
 from agent.testing.process import AgentProcess
+from agent.testing.waiting import until
 from contracts.codec import encode, task_id
 from contracts.control import TaskCancel
 from contracts.envelope import TASK_CANCEL, TASK_REQUESTED, Envelope
 from contracts.samples import DOCUMENT
 from contracts.tasks import Specification, TaskRequested
 from tests.dashboard import ALERTS, ROOT, queries
-from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
 

@@ -30,8 +30,8 @@ from agent.sandbox.local import LocalSandbox
 from agent.sandbox.port import Leash
 from agent.services.embedded import EmbeddedPostgres
 from agent.settings import GateSettings, PostgresSettings, SandboxSettings
+from agent.testing.waiting import until
 from tests.golden.weaving import CANONICAL, compiled
-from tests.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.asyncio(loop_scope="module")]
 Server = TypeVar("Server", bound=ThreadingHTTPServer)

@@ -14,12 +14,12 @@ from agent.bus.kafka import KafkaBus
 from agent.settings import KafkaSettings
 from agent.testing.harness import Request, request
 from agent.testing.process import AgentProcess
+from agent.testing.waiting import until
 from agent.testing.work import STEPS
 from tests.acceptance.kafka import Kafka
 from tests.chaos.checkers import check
 from tests.chaos.history import TERMINAL, History, read_effects, read_postgres, read_topics
 from tests.chaos.stack import MAX_CRASHES, SPEEDS, prepare
-from tests.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.kafka]
 STEP_S = 0.1

@@ -20,9 +20,9 @@ from agent.fileset import FileSet
 from agent.settings import KafkaSettings
 from agent.testing.harness import request
 from agent.testing.process import AgentProcess
+from agent.testing.waiting import until
 from agent.testing.watcher import Watcher
 from tests.acceptance.kafka import Kafka
-from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).resolve().parents[2]

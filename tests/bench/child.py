@@ -39,10 +39,10 @@ from agent.settings import JournalSettings, KafkaSettings, TelemetrySettings, Wo
 from agent.telemetry import logs
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.tracing import Tracing
+from agent.testing.waiting import until
 from contracts import topics
 from contracts.status import A2A_STATE, Phase, Status, TaskStatus
 from tests.bench.requests import new_task
-from tests.bench.waiting import until
 
 CONCURRENCY = 64
 STATUSES = 3  # per task: queued, developing, completed

@@ -14,11 +14,11 @@ from agent.journal.postgres import PostgresJournal
 from agent.journal.sqlite import SqliteJournal
 from agent.settings import JournalSettings
 from agent.testing.process import AgentProcess
+from agent.testing.waiting import until
 from agent.testing.watcher import Watcher
 from tests.bench.figures import Figure, figure, percentile
 from tests.bench.requests import identity_of, request
 from tests.bench.stage import Lost, Stage
-from tests.bench.waiting import until
 
 STEP_S = 0.1
 STEPS = ",".join(f"step{number}" for number in range(20))

@@ -5,11 +5,11 @@ import secrets
 import time
 from collections.abc import Sequence
 
+from agent.testing.waiting import until
 from contracts import topics
 from tests.bench.figures import Figure, figure
 from tests.bench.requests import request
 from tests.bench.stage import Child, Stage, usage
-from tests.bench.waiting import until
 
 DELAY_S = 3600.0
 

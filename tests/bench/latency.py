@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from agent.testing.waiting import until
 from contracts import topics
 from tests.bench.figures import Figure, figure, percentile
 from tests.bench.requests import identity_of, request
 from tests.bench.stage import Child, Lost, Stage
-from tests.bench.waiting import until
 
 FETCH_MAX_WAIT_MS = 2  # the embedded broker lets an empty fetch sleep for all of it, so it would be all that we see
 LOADS = {"idle": 8.0, "100": 100.0, "500": 500.0}  # requests per second; idle: one at a time

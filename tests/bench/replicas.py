@@ -25,12 +25,12 @@ from agent.errors import EnvironmentUnfit
 from agent.journal.postgres import SCHEMA
 from agent.journal.postgres.writes import SHARDS
 from agent.settings import KafkaSettings
+from agent.testing.waiting import until
 from contracts import topics
 from tests.bench.child import CONCURRENCY, STATUSES
 from tests.bench.figures import Figure, figure, ratios
 from tests.bench.requests import request
 from tests.bench.stage import Child, Lost, Stage, usage
-from tests.bench.waiting import until
 
 AGENTS = (1, 2, 4)
 SPREAD = f"""SELECT count(*) FROM (

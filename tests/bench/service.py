@@ -25,10 +25,10 @@ import asyncpg
 import httpx
 import orjson
 
+from agent.testing.waiting import until
 from tests.bench.figures import Figure, figure, ratios
 from tests.bench.stage import BUILD, ROOT, Stage, usage
 from tests.bench.targets import Target, at_least, at_most
-from tests.bench.waiting import until
 from tests.golden.weaving import compiled
 
 DOCUMENT = ROOT / "agent" / "cli" / "demo.openapi.yaml"

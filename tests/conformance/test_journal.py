@@ -27,6 +27,7 @@ from agent.journal.port import (
     State,
     Tidied,
 )
+from agent.testing.waiting import settle
 from contracts.control import CommandRefused, OperatorActed
 from contracts.status import TaskStatus
 from tests.conformance.journals import (
@@ -49,7 +50,6 @@ from tests.conformance.journals import (
     reprioritise,
     status,
 )
-from tests.waiting import settle
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from agent.journal.postgres import SCHEMA, PostgresJournal, work
 from agent.journal.postgres.session import SQL
 from agent.journal.postgres.writes import SHARDS
 from agent.settings import JournalSettings
+from agent.testing.waiting import settle, until
 from tests.conformance.journals import (
     LEASE_S,
     SETTINGS,
@@ -33,7 +34,6 @@ from tests.conformance.journals import (
     status,
 )
 from tests.postgres import PostgresServer
-from tests.waiting import settle, until
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,9 @@ from agent.journal.port import (
 )
 from agent.journal.sqlite import SqliteJournal
 from agent.testing.clock import ManualClock
+from agent.testing.waiting import settle
 from contracts import topics
 from contracts.codec import decode, task_id
-from tests.waiting import settle
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 TASK = task_id("/tests", "one")

@@ -13,12 +13,12 @@ from agent.bus.port import Outgoing
 from agent.cli.gate_sheet import gates_so_far, gates_table
 from agent.cli.progress import HEARD_NOTHING, Progress, follow, line, picture
 from agent.clock import SystemClock
+from agent.testing.waiting import until
 from contracts import envelope
 from contracts.codec import encode
 from contracts.delivery import Evidence, GateVerdict
 from contracts.envelope import Envelope
 from contracts.status import Phase, Status, StepReport, TaskStatus
-from tests.waiting import until
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable
 
 from agent.journal.wakeups import Wakeups
-from tests.waiting import settle
+from agent.testing.waiting import settle
 
 
 async def wakes(waiting: "asyncio.Future[None]") -> bool:

@@ -15,9 +15,9 @@ from agent.errors import SpecRejected
 from agent.formatting import ruff_format
 from agent.pipeline.bounded import compile_bounded, understand_bounded
 from agent.settings import CompilerSettings
+from agent.testing.waiting import until
 from contracts.tasks import Target
 from tests.golden.variants import HOSTILE_NAMES, NO_AUTH
-from tests.waiting import until
 
 Json = Any
 PYTHON = Target.PYTHON_FASTAPI

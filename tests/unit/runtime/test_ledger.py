@@ -14,8 +14,8 @@ from agent.journal.port import Checkpoint, Claim, Ending, Event, Finish
 from agent.runtime.lease import Lease
 from agent.runtime.ledger import AttemptLedger
 from agent.testing.clock import ManualClock
+from agent.testing.waiting import settle
 from tests.bench.requests import new_task
-from tests.waiting import settle
 
 
 class Counted(MemoryJournal):

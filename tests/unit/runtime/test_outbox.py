@@ -13,8 +13,8 @@ from agent.journal.port import Event, OutboxRow
 from agent.runtime import outbox
 from agent.runtime.outbox import Outbox, rounds
 from agent.telemetry.metrics import Metrics
+from agent.testing.waiting import settle, until
 from tests.bench.requests import new_task
-from tests.waiting import settle, until
 
 
 class Both(MemoryJournal):

@@ -8,8 +8,8 @@ from agent.journal.memory import MemoryJournal
 from agent.runtime.bell import Bell
 from agent.runtime.deadlines import Deadlines
 from agent.testing.clock import ManualClock
+from agent.testing.waiting import settle
 from tests.bench.requests import new_task
-from tests.waiting import settle
 
 
 class Heard(MemoryJournal):

@@ -10,9 +10,9 @@ import pytest
 
 from agent.sandbox.local import LocalSandbox
 from agent.sandbox.port import Command, Leash, Limits
+from agent.testing.waiting import eventually
 from tests.unit.sandbox.processes import Victim, alive, shared_memory_of
 from tests.unit.sandbox.victim import TREE
-from tests.waiting import eventually
 
 HERE = Path("/")
 

@@ -20,8 +20,8 @@ from agent.services.embedded import EmbeddedPostgres
 from agent.services.external import ExternalPostgres
 from agent.services.port import Databases, PostgreSQL
 from agent.settings import PostgresSettings, SandboxSettings
+from agent.testing.waiting import eventually
 from tests.postgres import PostgresServer
-from tests.waiting import eventually
 
 CROWD = """
 import threading
