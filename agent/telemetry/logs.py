@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import orjson
@@ -11,13 +12,17 @@ import structlog
 from agent.settings import TelemetrySettings
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+REPEAT_S = 10.0
+KINDS_KEPT = 256  # of lines; a library that builds its texts itself never says the same
 
 
 def _dumps(value: Any, **_options: Any) -> str:
     return orjson.dumps(value, default=str).decode()
 
 
-def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> None:
+def configure(
+    settings: TelemetrySettings, *, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """Set structlog and the standard library (aiokafka, asyncpg) to write the same lines. Call once per process."""
     stream = stream or sys.stderr
     shared: list[Any] = [
@@ -38,6 +43,7 @@ def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> N
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(Repetitions(monotonic))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_without_internals, renderer])
     )
@@ -46,8 +52,38 @@ def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> N
     root.setLevel(max(LEVELS[settings.log_level], logging.WARNING))
 
 
+class Repetitions(logging.Filter):
+    """Lets each kind of line of a library through once in REPEAT_S; the next one carries how many were `suppressed`.
+
+    A kind is a logger, a template and the type of the exception. aiokafka alone writes sixty lines a second while the
+    broker is away. Our own lines go through structlog and never come here.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._kinds: dict[
+            tuple[str, str, type | None], tuple[float, int]
+        ] = {}  # → (last let through, suppressed since)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self._monotonic()
+        kind = (record.name, str(record.msg), record.exc_info[0] if record.exc_info else None)
+        said_at, suppressed = self._kinds.get(kind, (now - REPEAT_S, 0))
+        if now - said_at < REPEAT_S:
+            self._kinds[kind] = (said_at, suppressed + 1)
+            return False
+        record.suppressed = suppressed
+        self._kinds.pop(kind, None)  # said last, forgotten last
+        self._kinds[kind] = (now, 0)
+        if len(self._kinds) > KINDS_KEPT:
+            del self._kinds[next(iter(self._kinds))]
+        return True
+
+
 def _without_internals(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event.pop("_record", None)
+    if suppressed := getattr(event.pop("_record", None), "suppressed", 0):
+        event["suppressed"] = suppressed
     event.pop("_from_structlog", None)
     return event
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 
 from agent.bus.kafka import administrator
+from agent.bus.kafka.calls import Reach
 from agent.bus.kafka.consumer import KafkaConsumer
 from agent.bus.kafka.producer import KafkaProducer
 from agent.bus.port import Consumer, Producer
@@ -16,12 +17,13 @@ class KafkaBus:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
+        self._reach = Reach()
 
     def consumer(self, topics: Collection[str], *, group: str | None) -> Consumer:
-        return KafkaConsumer(self._settings, topics, group)
+        return KafkaConsumer(self._settings, topics, group, self._reach)
 
     def producer(self) -> Producer:
-        return KafkaProducer(self._settings)
+        return KafkaProducer(self._settings, self._reach)
 
     def ensure_topics(self) -> AsyncIterator[str]:
         return administrator.ensure(self._settings)

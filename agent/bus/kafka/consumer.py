@@ -24,7 +24,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from agent.bus.kafka.calls import UNREACHABLE, call, calm, close
+from agent.bus.kafka.calls import UNREACHABLE, Reach, call, calm, close
 from agent.bus.kafka.connection import connection
 from agent.bus.port import ConsumerHealth, Record
 from agent.errors import BusUnavailable, EnvironmentUnfit, FatalError
@@ -36,8 +36,11 @@ log = structlog.get_logger()
 class KafkaConsumer:
     """One member of a group, or a reader of all partitions (`group=None`)."""
 
-    def __init__(self, settings: KafkaSettings, names: Collection[str], group: str | None) -> None:
+    def __init__(
+        self, settings: KafkaSettings, names: Collection[str], group: str | None, reach: Reach | None = None
+    ) -> None:
         self._settings = settings
+        self._reach = reach or Reach()
         self._group = group
         self._names = {settings.topic_prefix + name: name for name in names}
         self._paused: set[str] = set()
@@ -70,15 +73,17 @@ class KafkaConsumer:
             **connection(self._settings),
         )
         self._client = client
-        calm(client._client)
+        calm(client._client, self._reach)
         # Without a group aiokafka refuses a listener together with topics given to the constructor.
         listener = _Listener(self) if self._group else None
         client.subscribe(list(self._names), listener=listener)
         try:
             await call(client.start(), self._start_timeout_s())
         except UNREACHABLE as exc:
+            self._reach.note(False)
             await self.stop()  # #11: start leaves the object open when it fails
             raise BusUnavailable(f"cannot join the bus at {self._settings.bootstrap_servers}: {exc!r}") from exc
+        self._reach.note(True)
         self._joined = True
         self._polled_at = self._moved_at = self._looked_at = time.monotonic()
 

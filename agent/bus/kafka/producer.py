@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
-from agent.bus.kafka.calls import UNREACHABLE, call, calm, close
+from agent.bus.kafka.calls import UNREACHABLE, Reach, call, calm, close
 from agent.bus.kafka.connection import connection
 from agent.bus.port import Outgoing, RecordTooLarge
 from agent.errors import BusUnavailable
@@ -23,8 +23,9 @@ PRODUCE_BATCH_BYTES = 256 * 1024
 class KafkaProducer:
     """Idempotent, acks=all; made anew after every failure, because a dead sender task fails all that follows (#14)."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, reach: Reach | None = None) -> None:
         self._settings = settings
+        self._reach = reach or Reach()
         self._client: AIOKafkaProducer | None = None
         self._partition = lru_cache(KEYS_KEPT)(DefaultPartitioner())  # murmur2 in Python; a task sends several
 
@@ -43,12 +44,14 @@ class KafkaProducer:
             # No compression: every client on the bus can read plain batches, not every one has lz4.
             **connection(self._settings),
         )
-        calm(client.client)
+        calm(client.client, self._reach)
         try:
             await call(client.start(), self._timeout_s())
         except UNREACHABLE as exc:
+            self._reach.note(False)
             await close(client.stop(), "producer")
             raise BusUnavailable(f"cannot publish to {self._settings.bootstrap_servers}: {exc!r}") from exc
+        self._reach.note(True)
         self._client = client
         return client
 

@@ -12,9 +12,15 @@ from agent.telemetry import logs
 
 
 @pytest.fixture
-def stream() -> io.StringIO:
+def passing() -> list[float]:
+    """The time in seconds, as its only item; the test moves it."""
+    return [0.0]
+
+
+@pytest.fixture
+def stream(passing: list[float]) -> io.StringIO:
     stream = io.StringIO()
-    logs.configure(TelemetrySettings(), stream=stream)
+    logs.configure(TelemetrySettings(), stream=stream, monotonic=lambda: passing[0])
     return stream
 
 
@@ -39,3 +45,38 @@ def test_a_traceback_holds_no_local_variables(stream: io.StringIO) -> None:
 
     assert "ValueError" in stream.getvalue()
     assert secret not in stream.getvalue()
+
+
+def test_a_library_repeats_itself_once_in_ten_seconds(stream: io.StringIO, passing: list[float]) -> None:
+    """The Kafka client writes sixty lines a second while the broker is away, always with the same template."""
+    kafka = logging.getLogger("aiokafka.client")
+    for second in range(21):
+        passing[0] = float(second)
+        for node in range(3):
+            kafka.error("Unable connect to node with id %s", node)
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"][-1] for line in lines] == ["0", "0", "0"]
+    assert [line.get("suppressed") for line in lines] == [None, 29, 29]
+
+
+def test_what_differs_is_no_repetition(stream: io.StringIO) -> None:
+    """Another logger, another template, another exception: each is news. Our own lines are never held back."""
+    for number in range(2):
+        logging.getLogger("aiokafka.client").error("lost")
+        logging.getLogger("aiokafka.conn").error("lost")
+        logging.getLogger("aiokafka.conn").error("closed")
+        logging.getLogger("aiokafka.conn").error("closed", exc_info=OSError("unplugged"))
+        structlog.get_logger().error("task.failed", number=number)
+
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events == ["lost", "lost", "closed", "closed", "task.failed", "task.failed"]
+
+
+def test_kinds_of_lines_are_forgotten() -> None:
+    """A library that writes the numbers into its templates does not fill the memory."""
+    repetitions = logs.Repetitions(lambda: 0.0)
+    for number in range(logs.KINDS_KEPT * 2):
+        repetitions.filter(logging.makeLogRecord({"name": "chatty", "msg": f"number {number}"}))
+
+    assert len(repetitions._kinds) == logs.KINDS_KEPT
