@@ -178,7 +178,9 @@ class TelemetrySettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that is logged; libraries log warnings and errors only."
     )
-    log_format: Literal["json", "console"] = Field("json", description="json: an object a line; console: for people.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json: an object a line; console: for people; auto: console on a terminal, else json."
+    )
     otlp_endpoint: str | None = Field(None, description="http://host:4318; absent: spans are not exported.")
     sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of the traces that are recorded, 0 to 1.")
 

@@ -25,19 +25,15 @@ def configure(
 ) -> None:
     """Set structlog and the standard library (aiokafka, asyncpg) to write the same lines. Call once per process."""
     stream = stream or sys.stderr
+    is_json = settings.log_format == "json" or (settings.log_format == "auto" and not stream.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _traceback(settings),
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer(serializer=_dumps)
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
-    )
+    written = _for_programs() if is_json else _for_people(stream)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *written],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[settings.log_level]),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
@@ -45,7 +41,7 @@ def configure(
     handler = logging.StreamHandler(stream)
     handler.addFilter(Repetitions(monotonic))
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_without_internals, renderer])
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_without_internals, *written])
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -88,8 +84,28 @@ def _without_internals(_logger: Any, _method: str, event: MutableMapping[str, An
     return event
 
 
-def _traceback(settings: TelemetrySettings) -> Any:
-    # Never with local variables: a frame holds specifications, requests and secrets.
-    if settings.log_format == "json":
-        return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-    return structlog.processors.format_exc_info
+# Tracebacks never with local variables: a frame holds specifications, requests and secrets.
+
+
+def _for_programs() -> list[Any]:
+    return [
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+        structlog.processors.JSONRenderer(serializer=_dumps),
+    ]
+
+
+def _for_people(stream: TextIO) -> list[Any]:
+    return [
+        structlog.processors.format_exc_info,
+        _visible,
+        structlog.dev.ConsoleRenderer(colors=stream.isatty()),
+    ]
+
+
+def _visible(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What would steer the terminal is escaped, as JSON does it: texts of strangers may stand in a field."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            keep = "\n" if name == "exception" else ""
+            event[name] = "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in value)
+    return event

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from typing import Literal
 
 import pytest
 import structlog
@@ -80,3 +81,47 @@ def test_kinds_of_lines_are_forgotten() -> None:
         repetitions.filter(logging.makeLogRecord({"name": "chatty", "msg": f"number {number}"}))
 
     assert len(repetitions._kinds) == logs.KINDS_KEPT
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("log_format", "stream", "is_json"),
+    [
+        ("auto", Terminal(), False),
+        ("auto", io.StringIO(), True),
+        ("json", Terminal(), True),
+        ("console", io.StringIO(), False),
+    ],
+)
+def test_people_read_on_a_terminal_and_programs_elsewhere(
+    log_format: Literal["auto", "json", "console"], stream: io.StringIO, is_json: bool
+) -> None:
+    """Unless somebody has said which."""
+    logs.configure(TelemetrySettings(log_format=log_format), stream=stream)
+
+    structlog.get_logger().info("phase.completed", phase="verify")
+
+    assert stream.getvalue().startswith("{") == is_json
+    assert "phase.completed" in stream.getvalue()
+
+
+def test_nothing_in_a_field_steers_the_terminal() -> None:
+    """Errors quote what strangers sent."""
+    stream = io.StringIO()
+    logs.configure(TelemetrySettings(log_format="console"), stream=stream)
+
+    structlog.get_logger().warning("task.retried", error="a\x1b]0;title\nforged \u202eline", parts=["\x1b[2J"])
+    logging.getLogger("aiokafka").warning("bad %s", "\x1b[2J\nname")
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        structlog.get_logger().error("attempt.failed", exc_info=True)
+
+    assert set(filter(lambda c: not c.isprintable(), stream.getvalue())) == {"\n"}
+    assert not [line for line in stream.getvalue().splitlines() if line.startswith(("forged", "name"))]
