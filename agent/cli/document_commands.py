@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.common import Exit, Panel, ServiceName, fail, load_settings, print_json, read_document, stderr, stdout
+from agent.cli.compile_sheet import show_report
 from agent.compiler.compile import MANIFEST
 from agent.errors import SpecRejected
 from agent.fileset import FileSet, UnsafePath, safe_path
@@ -44,7 +45,7 @@ def compile_file(
     if as_json:
         print_json(compilation.report.to_json())
     else:
-        stdout.print(compilation.report.to_text(), markup=False)
+        show_report(compilation.report, stdout)
         stderr.print(f"{len(compilation.files)} files in {out}; next: backwright verify {out}", markup=False)
 
 
