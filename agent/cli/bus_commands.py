@@ -83,7 +83,10 @@ def watch(
         bool, typer.Option("--json", help="Print the last status and the delivery as one JSON object.")
     ] = False,
 ) -> None:
-    """Show a task from its first status to its end. Exit code 0 if it completes, 2 if its document is refused, else 1."""
+    """Show a task from its first status to its end. Exit code 0 if it completes, 2 if its document is refused, else 1.
+
+    A broker that goes away meanwhile is waited for; Ctrl-C ends the watch.
+    """
     _watch(load_settings(), task, as_json)
 
 

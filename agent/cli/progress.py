@@ -1,7 +1,7 @@
 """Watching a task: status events read back from the bus become a picture of its phases, steps and gates."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from agent.bus.port import Bus, Record
 from agent.cli.common import plain, visible
 from agent.cli.gate_sheet import MARKS, gates_so_far
 from agent.clock import Clock
+from agent.errors import BusUnavailable
 from contracts import topics
 from contracts.codec import Message, decode
 from contracts.delivery import Evidence, TaskDelivered
@@ -27,6 +28,9 @@ HEARD_NOTHING_S = 5.0
 HEARD_NOTHING = (
     "nothing is told of this task yet: is an agent (`backwright run`) at work on this broker? Ctrl-C ends the watch"
 )
+RETRY_S = 1.0
+AWAY = "the broker is away; the watch goes on when it is back, Ctrl-C ends it"
+BACK = "the broker is back"
 
 
 @dataclass(slots=True)
@@ -68,20 +72,40 @@ class Progress:
             self.running.clear()
 
 
-async def messages(bus: Bus, task_id: str) -> AsyncIterator[Message]:
-    """Every message about a task, from the beginning of the topics, each event once. Ends never by itself."""
-    consumer = bus.consumer([topics.STATUS.name, topics.DELIVERIES.name, topics.DEAD_LETTERS.name], group=None)
-    await consumer.start()
+async def messages(
+    bus: Bus, task_id: str, say: Callable[[str], None], *, retry_s: float = RETRY_S
+) -> AsyncIterator[Message]:
+    """Every message about a task, from the beginning of the topics, each event once. Ends never by itself.
+
+    Raises BusUnavailable where the broker is not there at first; later it is waited for, and that is said.
+    """
     seen: set[str] = set()
-    try:
-        while True:
-            for record in await consumer.poll(timeout_s=0.5):
-                message = _about(record, task_id)
-                if message is not None and message.envelope.id not in seen:
-                    seen.add(message.envelope.id)
-                    yield message
-    finally:
-        await consumer.stop()
+    was_reached = is_away = False
+    while True:
+        consumer = bus.consumer([topics.STATUS.name, topics.DELIVERIES.name, topics.DEAD_LETTERS.name], group=None)
+        try:
+            await consumer.start()
+            was_reached = True
+            while True:
+                records = await consumer.poll(timeout_s=0.5)
+                if is_away:
+                    is_away = False
+                    say(BACK)
+                for record in records:
+                    message = _about(record, task_id)
+                    # A new consumer reads everything again: nothing that was published meanwhile is missed.
+                    if message is not None and message.envelope.id not in seen:
+                        seen.add(message.envelope.id)
+                        yield message
+        except BusUnavailable:
+            if not was_reached:
+                raise
+            if not is_away:
+                is_away = True
+                say(AWAY)
+        finally:
+            await consumer.stop()
+        await asyncio.sleep(retry_s)
 
 
 def _about(record: Record, task_id: str) -> Message | None:
@@ -97,18 +121,25 @@ def _about(record: Record, task_id: str) -> Message | None:
 
 
 async def follow(
-    bus: Bus, task_id: str, console: Console, *, clock: Clock, patience_s: float = HEARD_NOTHING_S
+    bus: Bus,
+    task_id: str,
+    console: Console,
+    *,
+    clock: Clock,
+    patience_s: float = HEARD_NOTHING_S,
+    retry_s: float = RETRY_S,
 ) -> Progress:
     """Show a task live until it ends; lines instead of a picture where the console is no terminal.
 
-    Where nothing is heard of it for `patience_s`, says so once, and goes on.
+    Where nothing is heard of it for `patience_s`, says so once, and goes on; a broker that goes away is tried again every
+    `retry_s`. Raises BusUnavailable where there was none at first.
     """
     progress = Progress(task_id)
     screen = _Screen(progress, console, clock)
     hint = asyncio.get_running_loop().call_later(patience_s, screen.say, HEARD_NOTHING)
     with screen:
         try:
-            async for message in messages(bus, task_id):
+            async for message in messages(bus, task_id, screen.say, retry_s=retry_s):
                 hint.cancel()
                 _take(progress, message, screen, clock)
                 if _is_complete(progress):

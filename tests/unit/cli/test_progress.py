@@ -11,8 +11,9 @@ from rich.console import Console, RenderableType
 from agent.bus.memory import MemoryBus
 from agent.bus.port import Outgoing
 from agent.cli.gate_sheet import gates_so_far, gates_table
-from agent.cli.progress import HEARD_NOTHING, Progress, follow, line, picture
+from agent.cli.progress import AWAY, BACK, HEARD_NOTHING, Progress, follow, line, picture
 from agent.clock import SystemClock
+from agent.errors import BusUnavailable
 from agent.testing.waiting import until
 from contracts import envelope
 from contracts.codec import encode
@@ -157,6 +158,36 @@ async def test_a_task_that_is_told_of_gets_no_such_hint() -> None:
 
     assert HEARD_NOTHING not in stream.getvalue()
     assert "failed" in stream.getvalue()
+
+
+async def test_a_watch_outlives_the_broker_and_tells_every_status_once() -> None:
+    """A watch is long; who started it can end it."""
+    bus, stream, task_id = MemoryBus(), io.StringIO(), str(uuid4())
+    bus.append(_record(task_id, Status.ANALYSING))
+    watching = asyncio.create_task(
+        follow(bus, task_id, Console(file=stream, width=200), clock=SystemClock(), patience_s=60, retry_s=0)
+    )
+    await until(lambda: "analysing" in stream.getvalue(), "the first status")
+
+    bus.down = True
+    await until(lambda: AWAY in stream.getvalue(), "the word that it is away")
+    bus.append(_record(task_id, Status.VERIFYING))
+    bus.down = False
+    await until(lambda: "verifying" in stream.getvalue(), "the status of the outage")
+    bus.append(_record(task_id, Status.FAILED))
+    await watching
+
+    told = stream.getvalue()
+    assert [told.count(word) for word in ("analysing", AWAY, BACK, "verifying", "failed")] == [1] * 5
+
+
+async def test_a_watch_does_not_begin_without_a_broker() -> None:
+    """A wrong address would be waited for without end."""
+    bus = MemoryBus()
+    bus.down = True
+
+    with pytest.raises(BusUnavailable):
+        await follow(bus, str(uuid4()), Console(file=io.StringIO()), clock=SystemClock())
 
 
 def test_markup_in_events_is_shown_not_obeyed() -> None:
