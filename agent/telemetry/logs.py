@@ -58,9 +58,8 @@ class Repetitions(logging.Filter):
     def __init__(self, monotonic: Callable[[], float]) -> None:
         super().__init__()
         self._monotonic = monotonic
-        self._kinds: dict[
-            tuple[str, str, type | None], tuple[float, int]
-        ] = {}  # → (last let through, suppressed since)
+        # kind → (last let through, suppressed since)
+        self._kinds: dict[tuple[str, str, type | None], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = self._monotonic()
