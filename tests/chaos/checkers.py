@@ -105,10 +105,10 @@ def no_effect_counts_twice(history: History) -> Iterator[str]:
     times = Counter((effect.task, effect.fence, effect.step) for effect in history.effects)
     yield from (f"{task}: attempt {fence} did {step} {n} times" for (task, fence, step), n in times.items() if n > 1)
     for effect in history.effects:
-        # Without an audit nobody knows in which epoch an attempt of a replayed task died that wrote nothing.
-        unknown = None if history.replays[effect.task] else 0
-        epoch = epochs.get((effect.task, effect.fence), unknown)
-        fences = counted.get((effect.task, epoch, effect.step), set()) if epoch is not None else set()
+        epoch = epochs.get((effect.task, effect.fence), 0)
+        if (effect.task, effect.fence) not in epochs and history.replays[effect.task]:
+            continue  # without an audit nobody knows in which epoch an attempt died that wrote nothing
+        fences = counted.get((effect.task, epoch, effect.step), set())
         if fences and effect.fence > max(fences):
             yield f"{effect.task}: {effect.step} was repeated by {effect.fence}, {max(fences)} had checkpointed it"
 
