@@ -23,5 +23,6 @@ def test_limits_that_belong_together_stand_in_order(given: dict[str, float], mes
 
 def test_the_defaults_stand_in_order() -> None:
     """And so do limits at their edge."""
-    WorkerSettings()
-    WorkerSettings(renew_s=1, self_stop_s=2, lease_s=3, pause_above=5, resume_below=5)
+    made = WorkerSettings()
+    assert made.renew_s < made.self_stop_s < made.lease_s
+    assert WorkerSettings(pause_above=5, resume_below=5).resume_below == 5
