@@ -207,14 +207,14 @@ def replaced(subject: Subject, operation: ir.Operation, plan: ir.Plan) -> Iterat
     left_out = _defaults(maker, parts)
     put = call(operation, keys, nested(merged("sent", rest) if sent else rest, body.unwrap))
     act = _replacing(operation, put, reading, sent, left_out)
-    given = {"sent": sent, "left_out": left_out}
+    given, used = {"sent": sent, "left_out": left_out}, names_in(act)
     yield subject.test(
         f"{subject.noun}_is_replaced",
         "PUT takes the whole: what is sent is kept, and what is left out goes back to its default.",
         [
             *place.arrange,
             f"{subject.noun} = {maker.make(place.tie)}",
-            *(f"{name}: dict[str, Json] = {value!r}" for name, value in given.items() if name in names_in(act)),
+            *(f"{name}: dict[str, Json] = {value!r}" for name, value in given.items() if name in used),
         ],
         act,
         of=operation,
