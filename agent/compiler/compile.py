@@ -65,7 +65,8 @@ def compile_document(
 
 def service_name(title: str, given: bytes) -> str:
     """A name from the title, else one from the bytes; always `^[a-z][a-z0-9-]{0,39}$`."""
-    name = snake(title).replace("_", "-")[:SERVICE_LENGTH_MAX].strip("-")
+    # In lower case first: the capitals of a title are a brand's (VAmPI, OpenFGA, iTwin), not the beginnings of words.
+    name = snake(title.lower()).replace("_", "-")[:SERVICE_LENGTH_MAX].strip("-")
     if name in ("", "x") or not name[0].isalpha():
         return f"service-{hashlib.sha256(given).hexdigest()[:8]}"
     return name
