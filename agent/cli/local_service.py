@@ -1,6 +1,5 @@
 """A service in a folder, run here: what its gates and `serve` need, credentials that stay valid, a first call."""
 
-import asyncio
 import os
 import shlex
 import time
@@ -18,7 +17,7 @@ from agent.cli.common import Exit, fail, stderr
 from agent.clock import SystemClock
 from agent.errors import EnvironmentUnfit
 from agent.gates.gate import Subject, Tools
-from agent.gates.live import Credentials, NotReady, Proof, client, fetch, serve
+from agent.gates.live import Credentials, LiveService, Proof, client, fetch, served
 from agent.gates.project import project_files
 from agent.sandbox.port import Leash
 from agent.settings import Settings
@@ -75,38 +74,30 @@ class KeptCredentials:
             file.write(orjson.dumps(asdict(credentials)))
 
 
+@asynccontextmanager
+async def service_of(settings: Settings, folder: Path, *, port: int = 0) -> AsyncIterator[LiveService]:
+    """A project, running and ready, with credentials that an earlier run may have printed. Raises NotReady, EnvironmentUnfit."""
+    async with subject_of(settings, folder) as (subject, tools):
+        kept = KeptCredentials(settings, subject)
+        async with served(subject, tools, port=port, credentials=kept.load()) as service:
+            kept.keep(service.credentials)
+            yield service
+
+
 async def first_answer(settings: Settings, folder: Path) -> tuple[str, str]:
     """Start a delivered service, try its first call, stop it: (the `curl` for port 8080, what was answered)."""
-    found: list[tuple[str, str]] = []
-    async with subject_of(settings, folder) as (subject, tools):
-        credentials = KeptCredentials(settings, subject)
-        ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(
-            serve(subject, tools, port=0, on_ready=ready.set_result, credentials=credentials.load())
+    async with service_of(settings, folder) as service, client() as http:
+        path, proof = _first_request(service.facts, service.credentials)
+        answer = await fetch(
+            http,
+            "GET",
+            service.url + path,
+            headers=dict(proof.headers),
+            params=dict(proof.query),
+            cookies=dict(proof.cookies),
         )
-        try:
-            await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                running.result()  # raises what it failed with
-                raise NotReady("the service ended by itself")
-            service = ready.result()
-            credentials.keep(service.credentials)
-            path, proof = _first_request(service.facts, service.credentials)
-            async with client() as http:
-                answer = await fetch(
-                    http,
-                    "GET",
-                    service.url + path,
-                    headers=dict(proof.headers),
-                    params=dict(proof.query),
-                    cookies=dict(proof.cookies),
-                )
-            said = f"{answer.status_code} {answer.content[:200].decode(errors='replace')}" if answer else "no answer"
-            found.append((first_call(service.facts, service.credentials, "http://127.0.0.1:8080"), said))
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-    return found[0]
+        said = f"{answer.status_code} {answer.content[:200].decode(errors='replace')}" if answer else "no answer"
+        return first_call(service.facts, service.credentials, "http://127.0.0.1:8080"), said
 
 
 def _first_request(facts: Any, credentials: Credentials) -> tuple[str, Proof]:

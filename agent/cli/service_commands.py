@@ -10,9 +10,9 @@ import typer
 
 from agent.cli.common import Exit, Panel, fail, load_settings, plain, print_json, run, stderr, stdout
 from agent.cli.gate_sheet import MARKS, gates_table
-from agent.cli.local_service import KeptCredentials, first_call, subject_of
+from agent.cli.local_service import first_call, service_of, subject_of
 from agent.cli.report import readiness_table, show_faults
-from agent.gates.live import LiveService, NotReady, serve
+from agent.gates.live import NotReady
 from agent.gates.suite import GATES, readiness, run_suite
 from agent.settings import Settings
 from contracts.delivery import Evidence, GateVerdict, ReadinessItem
@@ -24,7 +24,7 @@ REMEDIES = {gate.name: gate.remedy for gate in GATES}
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("verify", rich_help_panel=Panel.ALONE)(verify)
-    app.command("serve", rich_help_panel=Panel.ALONE)(serve_service)
+    app.command("serve", rich_help_panel=Panel.ALONE)(serve)
 
 
 def verify(
@@ -78,7 +78,7 @@ async def _verify(settings: Settings, folder: Path) -> tuple[str, tuple[Evidence
         return subject.digest, tuple(await run_suite(subject, tools, on_evidence=say))
 
 
-def serve_service(
+def serve(
     folder: Annotated[Path, typer.Argument(help="A project that `compile` or a delivery made.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8080,
 ) -> None:
@@ -96,25 +96,20 @@ def serve_service(
 async def _serve(settings: Settings, folder: Path, port: int) -> None:
     task = asyncio.current_task()
     assert task is not None
-    ended: list[bool] = []
+    terminated = asyncio.Event()
 
     def end() -> None:
-        ended.append(True)
+        terminated.set()
         task.cancel()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
-
-    def on_ready(service: LiveService) -> None:
-        credentials.keep(service.credentials)
-        stdout.print(f"ready {service.url}")
-        stderr.print(first_call(service.facts, service.credentials, service.url), markup=False)
-
-    async with subject_of(settings, folder) as (subject, tools):
-        credentials = KeptCredentials(settings, subject)
-        try:
-            code = await serve(subject, tools, port=port, on_ready=on_ready, credentials=credentials.load())
-        except asyncio.CancelledError:
-            if not ended:
-                raise  # Ctrl-C; SIGTERM is how a server is ended
-        else:
-            raise NotReady(f"the service ended by itself with code {code}")
+    try:
+        async with service_of(settings, folder, port=port) as service:
+            stdout.print(f"ready {service.url}")
+            stderr.print(first_call(service.facts, service.credentials, service.url), markup=False)
+            code = await service.running.wait()
+    except asyncio.CancelledError:
+        if not terminated.is_set():
+            raise  # Ctrl-C; SIGTERM is how a server is ended
+    else:
+        raise NotReady(f"the service ended by itself with code {code}")

@@ -1,12 +1,12 @@
 """A delivered service that runs: throwaway database, migrations, throwaway credentials, process; all gone at the end.
 
-Gates use `live_service`; the command `serve` uses `serve`.
+Gates use `live_service`; commands that run a service use `served`.
 """
 
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -274,18 +274,13 @@ def free_port(wanted: int = 0) -> int:
         raise EnvironmentUnfit(f"{what}: {exc.strerror}", remedy="choose another port, or close what uses it") from exc
 
 
-async def serve(
-    subject: Subject,
-    tools: Tools,
-    *,
-    port: int,
-    on_ready: Callable[[LiveService], None],
-    credentials: Credentials | None = None,
-) -> int:
-    """Run a project in the foreground: environment from its runtime lock, throwaway database, credentials.
+@asynccontextmanager
+async def served(
+    subject: Subject, tools: Tools, *, port: int = 0, credentials: Credentials | None = None
+) -> AsyncIterator[LiveService]:
+    """A project, running and ready: environment from its runtime lock, throwaway database, credentials.
 
-    `on_ready` is called once, when the ready check answers. Returns the service's exit code when it ends by itself;
-    cancelling takes everything down. Raises NotReady, EnvironmentUnfit.
+    Everything is taken down at the end. Raises NotReady, EnvironmentUnfit.
     """
     async with open_trial("serve", subject, tools) as trial:
         if not trial.runtime.python.exists() and (
@@ -293,5 +288,4 @@ async def serve(
         ):
             raise NotReady(fault)
         async with live_service(trial, port=port, credentials=credentials, time_s=SERVE_S) as service:
-            on_ready(service)
-            return await service.running.wait()
+            yield service
