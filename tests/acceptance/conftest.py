@@ -1,6 +1,8 @@
 """A broker, an agent as a process on it, and a stranger who watches what is published."""
 
-from collections.abc import AsyncIterator, Callable
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.bus.kafka import KafkaBus
 from agent.testing.process import AgentProcess
 from agent.testing.watcher import Watcher
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Below the system's temporary folder and open to pass through, because children may run as another user."""
+    folder = Path(tempfile.mkdtemp(prefix="backwright-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

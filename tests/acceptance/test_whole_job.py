@@ -2,13 +2,8 @@
 
 import asyncio
 import json
-import os
 import secrets
-import shutil
 import signal
-import sys
-import tempfile
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -20,53 +15,11 @@ from agent.fileset import FileSet
 from agent.settings import KafkaSettings
 from agent.testing.harness import request
 from agent.testing.process import AgentProcess
-from agent.testing.waiting import until
 from agent.testing.watcher import Watcher
 from tests.acceptance.kafka import Kafka
+from tests.acceptance.stranger import BACKWRIGHT, QUICK, ROOT, command, until_none_left
 
 pytestmark = pytest.mark.acceptance
-ROOT = Path(__file__).resolve().parents[2]
-BACKWRIGHT = (sys.executable, "-m", "agent")
-# The mechanism is tested here; figures are measured by `make demo` and `make bench`.
-QUICK = {
-    "BACKWRIGHT_CONTEXT__TIMEOUT_S": "0.2",
-    "BACKWRIGHT_GATES__FUZZ_EXAMPLES": "1",
-    "BACKWRIGHT_GATES__LOAD_DURATION_S": "2",
-    "BACKWRIGHT_GATES__LOAD_RATE": "10",
-    "BACKWRIGHT_GATES__LOAD_ROWS": "100",
-    "BACKWRIGHT_GATES__LOAD_P95_MAX_MS": "5000",
-    "BACKWRIGHT_GATES__LOAD_ISSUED_MIN_PERCENT": "50",
-    "BACKWRIGHT_GATES__LOAD_QUIET_WAIT_S": "0",
-    "BACKWRIGHT_WORKER__MAX_CRASHES": "20",
-}
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """Below the system's temporary folder and open to pass through, because children may run as another user."""
-    folder = Path(tempfile.mkdtemp(prefix="backwright-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def left_behind(scratch: Path) -> list[str]:
-    """Processes that belong to a run in `scratch`: by working folder, program or command line."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            places = [str((process / link).readlink()) for link in ("cwd", "exe")]
-        except OSError:
-            continue  # ended meanwhile
-        if any(str(scratch) in text for text in (words, *places)):
-            found.append(f"{process.name} {words[:120]}")
-    return found
-
-
-async def until_none_left(scratch: Path) -> None:
-    """Until no process of a run is left; AssertionError with those that are after 20 s."""
-    await until(lambda: not left_behind(scratch), lambda: f"the end of {left_behind(scratch)}", limit_s=20, every_s=0.1)
 
 
 async def test_a_kill_in_every_phase_ends_in_one_delivery(servers: str, watcher: Watcher, scratch: Path) -> None:
@@ -141,19 +94,11 @@ def finished_steps(watcher: Watcher, about: str) -> list[str]:
     return [step["name"] for step in steps if step.get("state") == "finished"]
 
 
-async def _demo(scratch: Path, *arguments: str) -> asyncio.subprocess.Process:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("BACKWRIGHT_")}
-    return await asyncio.create_subprocess_exec(
-        *BACKWRIGHT, "demo", *arguments, cwd=scratch, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**environment, **QUICK, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}, start_new_session=True,
-    )  # fmt: skip
-
-
 async def test_the_demo_refuses_what_is_no_openapi_with_place_and_remedy(scratch: Path) -> None:
     """The refusal travels over the bus like any other end, and becomes exit code 2."""
     (scratch / "old.yaml").write_text("swagger: '2.0'\ninfo: {title: t, version: '1'}\npaths: {}\n")
 
-    demo = await _demo(scratch, "--spec", "old.yaml")
+    demo = await command(scratch, "demo", "--spec", "old.yaml")
     out, err = await asyncio.wait_for(demo.communicate(), 60)
 
     assert demo.returncode == 2, err.decode()
@@ -164,7 +109,7 @@ async def test_the_demo_refuses_what_is_no_openapi_with_place_and_remedy(scratch
 
 async def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(scratch: Path) -> None:
     """People stop demos in the middle."""
-    demo = await _demo(scratch)
+    demo = await command(scratch, "demo")
     assert demo.stderr is not None
     seen = b""
     while b"gate.install started" not in seen:
@@ -181,7 +126,7 @@ async def test_ctrl_c_ends_the_demo_with_130_and_leaves_nothing(scratch: Path) -
 
 async def test_a_missing_document_is_named(scratch: Path) -> None:
     """Before anything is started."""
-    demo = await _demo(scratch, "--spec", "nowhere.yaml")
+    demo = await command(scratch, "demo", "--spec", "nowhere.yaml")
     _, err = await asyncio.wait_for(demo.communicate(), 60)
 
     assert demo.returncode == 2
