@@ -140,11 +140,11 @@ def notes_of(model: Model) -> Iterable[str]:
     """What deleting does, for the report."""
     for named in model.named.values():
         for part in named.resource.references:
-            nullable = part.nullable or not part.required
-            rule = model.on_delete(part, nullable)
             what = {
-                "CASCADE": "is deleted with it",
-                "RESTRICT": "keeps it from being deleted (409)",
-                "SET NULL": "stays, without the reference",
-            }[rule]
-            yield f"A {named.resource.name} that refers to a {part.target} by `{part.name}` {what}."
+                "CASCADE": f"deleted with its {part.target}",
+                "SET NULL": f"stays without it when its {part.target} is deleted",
+                "RESTRICT": f"keeps its {part.target} from being deleted (409)"
+                if part.target in model.removable
+                else f"keeps its {part.target} in the database, which no operation deletes",
+            }[model.on_delete(part, part.nullable or not part.required)]
+            yield f"{named.resource.name}.{part.name}: {what}."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from agent.compiler import ir
@@ -48,6 +49,11 @@ class _Named:
     references: dict[str, str] = field(default_factory=dict)  # reference → column
 
 
+def _deletes(operation: ir.Operation, resource: str) -> bool:
+    plan = operation.plan
+    return plan is not None and plan.resource == resource and plan.action in (ir.Action.DELETE, ir.Action.DELETE_ALL)
+
+
 def counted(resource: ir.Resource) -> ir.Resource:
     """Numbers that the database counts are bigint, also where the document names no format: numeric cannot be counted."""
     wide = (
@@ -77,7 +83,6 @@ class Model:
             for reference in named.resource.references:
                 text = reference.name if snake(reference.name).endswith(("_id", "_key")) else f"{reference.name}_id"
                 named.references[reference.name] = self._names[named.resource.name].give(text)
-        self.notes: list[str] = []
 
     def _name_columns(self, named: _Named) -> None:
         names, resource = self._names[named.resource.name], named.resource
@@ -141,16 +146,24 @@ class Model:
         """What happens to a row when the row that it points at is deleted."""
         if part.parent:
             return "CASCADE"
-        for operation in self.api.operations:
-            plan = operation.plan
-            if (
-                plan
-                and plan.action is ir.Action.DELETE
-                and plan.resource == part.target
-                and "409" in operation.responses
-            ):
-                return "RESTRICT"
+        answers = (one.responses for one in self.api.operations if _deletes(one, part.target))
+        if part.target not in self.removable or any("409" in responses for responses in answers):
+            return "RESTRICT"
         return "SET NULL" if nullable else "CASCADE"
+
+    @cached_property
+    def removable(self) -> frozenset[str]:
+        """Resources of which an operation may remove a row: itself, in its parent's body, or with what it refers to."""
+        resources = self.api.resources
+        found = {
+            one.name for one in resources if any(_deletes(operation, one.name) for operation in self.api.operations)
+        }
+        found |= {part.target for one in resources for part in one.collections if not part.through}
+        while more := {
+            one.name for one in resources if one.name not in found and any(r.target in found for r in one.references)
+        }:
+            found |= more
+        return frozenset(found)
 
     def _uniques(self, named: _Named) -> tuple[Constraint, ...]:
         resource, found = named.resource, []

@@ -44,7 +44,7 @@ tool = Table(
     Column("id", BigInteger(), Identity(), primary_key=True),
     Column("category_id", BigInteger(), nullable=False),
     ForeignKeyConstraint(
-        ["category_id"], ["category.id"], name="fk_tool_category_id", ondelete="CASCADE", use_alter=True
+        ["category_id"], ["category.id"], name="fk_tool_category_id", ondelete="RESTRICT", use_alter=True
     ),
     Index("ix_tool_category_id", "category_id"),
     Index("ix_tool_name", "name"),

@@ -83,7 +83,7 @@ def upgrade() -> None:
     op.create_index("ix_member_level", "member", ["level"])
     op.create_index("ix_tool_category_id", "tool", ["category_id"])
     op.create_index("ix_tool_name", "tool", ["name"])
-    op.create_foreign_key("fk_tool_category_id", "tool", "category", ["category_id"], ["id"], ondelete="CASCADE")
+    op.create_foreign_key("fk_tool_category_id", "tool", "category", ["category_id"], ["id"], ondelete="RESTRICT")
     op.create_index("ix_loan_member_id", "loan", ["member_id"])
     op.create_index("ix_loan_tool_id", "loan", ["tool_id"])
     op.create_foreign_key("fk_loan_member_id", "loan", "member", ["member_id"], ["id"], ondelete="CASCADE")
