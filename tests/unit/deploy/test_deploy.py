@@ -22,6 +22,7 @@ from tests.dashboard import ALERTS, ROOT, RUNBOOK, dashboard, labels, names, pan
 
 SCHEMA = Path(__file__).parents[2] / "acceptance" / "vendor" / "grafana-dashboard.schema.json"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
+SKELETON = ROOT / "agent" / "compiler" / "targets" / "python_fastapi" / "skeleton"
 # Labels that Prometheus or the histogram adds.
 GIVEN_LABELS = {"instance", "job", "le", "alertstate", "alertname"}
 
@@ -235,6 +236,27 @@ def test_compose_waits_for_health_where_there_is_a_check() -> None:
         for other, how in service.get("depends_on", {}).items():
             if how["condition"] == "service_healthy":
                 assert "test" in services[other]["healthcheck"], other
+
+
+def test_postgres_is_asked_over_tcp() -> None:
+    """While the image makes a database, a temporary server answers on the socket: who believes it connects too early."""
+    delivered: dict[str, Any] = yaml.safe_load((SKELETON / "docker-compose.yml").read_text(encoding="utf-8"))
+    asked = {
+        name: service["healthcheck"]["test"]
+        for name, service in {**_compose()["services"], **delivered["services"]}.items()
+        if service.get("image", "").startswith("postgres:")
+    }
+
+    assert asked.keys() == {"journal", "scratch", "database"}
+    assert [name for name, test in asked.items() if test[:4] != ["CMD", "pg_isready", "-h", "127.0.0.1"]] == []
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "deploy/docker/Dockerfile", SKELETON / "Dockerfile"], ids=["agent", "delivered"]
+)
+def test_image_needs_no_other_image_than_its_base(file: Path) -> None:
+    """A `# syntax=` line is one more image to fetch, unpinned: the container gate promises that nothing is."""
+    assert not re.search(r"^#\s*syntax\s*=", file.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_topics_are_made_before_the_agent_starts() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import getpass
+import shlex
 import sys
 from typing import Any
 
@@ -26,6 +27,18 @@ def credentials(contract: Contract) -> dict[str, Json]:
     return {"environment": environment, "schemes": schemes}
 
 
+def env_file(minted: dict[str, Json]) -> str:
+    """Minted credentials as an `.env`: settings for compose and shells, above them what a request has to carry."""
+    carried = {name: _places(scheme) for name, scheme in minted["schemes"].items()}
+    comments = [f"# {name}: {msgspec.json.encode(places).decode()}" for name, places in carried.items()]
+    settings = [f"{name}={shlex.quote(value)}" for name, value in minted["environment"].items()]
+    return "".join(f"{line}\n" for line in comments + settings)
+
+
+def _places(scheme: dict[str, Json]) -> dict[str, Json]:
+    return {place: scheme[place] for place in ("headers", "query", "cookies") if scheme[place]}
+
+
 def used_schemes(contract: Contract) -> dict[str, set[str]]:
     """Schemes that some operation uses, with all their scopes."""
     found: dict[str, set[str]] = {}
@@ -42,13 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m app.dev", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("credentials", help="mint throwaway credentials; prints JSON")
+    minting = commands.add_parser("credentials", help="mint throwaway credentials; prints JSON")
+    minting.add_argument("--env", action="store_true", help="print an .env file instead, for `make up`")
     hashing = commands.add_parser("hash", help="hash a password or key, read from the terminal")
     hashing.add_argument("kind", choices=["password", "key"])
     options = parser.parse_args(arguments)
     if options.command == "credentials":
         found = credentials(Contract(msgspec.json.decode(load_service().document)))
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        sys.stdout.write(env_file(found) if options.env else msgspec.json.encode(found).decode() + "\n")
     else:
         secret = getpass.getpass("secret: ")
         sys.stdout.write((hash_password if options.kind == "password" else hash_key)(secret) + "\n")

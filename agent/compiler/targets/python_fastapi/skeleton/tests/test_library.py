@@ -1,12 +1,14 @@
 """The library below the routers, on the sample: whatever this service is, these rules hold for it."""
 
+import shlex
 import time
 import uuid
 from typing import Any
 
 import pytest
 
-from tests.harness import Client
+from app.dev import env_file
+from tests.harness import Client, decode
 
 Json = Any
 S = "/shelves/{}"
@@ -564,6 +566,16 @@ async def test_token_needs_its_scope(sample_client: Client) -> None:
     assert (await sample_client.send("GET", "/secure/token", **sample_client.carried("basic"))).status_code == 401
     for token in ("Bearer", "Bearer x", "Bearer a.b.c"):
         assert (await sample_client.send("GET", "/secure/token", headers={"authorization": token})).status_code == 401
+
+
+def test_env_file_carries_the_minted_settings(sample_credentials: Json) -> None:
+    """A key has several lines, and what a shell would expand stays as it is: compose and shells read the same values."""
+    text = env_file(sample_credentials)
+
+    assert dict(word.split("=", 1) for word in shlex.split(text, comments=True)) == sample_credentials["environment"]
+    shown = dict(line.removeprefix("# ").split(": ", 1) for line in text.splitlines() if line.startswith("# "))
+    assert shown.keys() == sample_credentials["schemes"].keys()
+    assert decode(shown["key"].encode()) == {"headers": sample_credentials["schemes"]["key"]["headers"]}
 
 
 # --- Around the operations ------------------------------------------------------------------------------------------
