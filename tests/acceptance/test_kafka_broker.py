@@ -12,7 +12,8 @@ from agent.bus.kafka import KafkaBus
 from agent.bus.port import Outgoing, Record
 from agent.errors import BusUnavailable
 from agent.settings import KafkaSettings
-from tests.acceptance.kafka import PARTITIONS, Kafka
+from tests.acceptance.brokers import PARTITIONS
+from tests.acceptance.kafka import Kafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.acceptance]
 
