@@ -80,8 +80,8 @@ class Producer(Protocol):
     async def send(self, records: Sequence[Outgoing]) -> None:
         """Return once every record is acknowledged, order kept per key.
 
-        Raises RecordTooLarge if the first unsent record can never be taken, BusUnavailable otherwise; in both cases
-        a prefix may have been acknowledged, so a repeat must be harmless (event ids are fixed).
+        Raises RecordTooLarge if the first unsent record can never be taken, BusUnavailable otherwise; in both cases a
+        prefix of each topic and key may have been acknowledged, so a repeat must be harmless (event ids are fixed).
         """
 
     async def stop(self) -> None:

@@ -2,12 +2,13 @@
 
 Rules for editors:
 1. A row is marked after its acknowledgement, never before; a crash between the two repeats it with the same id.
-2. A task's rows leave one at a time, across topics. Rows of different tasks leave together, in rounds.
+2. A task's rows leave in their order: a run for one partition together, what goes elsewhere after its acknowledgement.
+   Rows of different tasks leave together, in rounds.
 3. A row that can never be published is parked and replaced: it must not hold up its task's later events.
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,7 +123,7 @@ class Outbox:
         await self._clock.sleep(backoff_s(tries, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
-        """One row per task; if one of them can never be taken, one by one, to learn which."""
+        """A round; if one of its rows can never be taken, one by one, to learn which."""
         try:
             await self._producer.send([self._outgoing(row) for row in rows])
         except (RecordTooLarge, TypeError, ValueError):  # the last two: it has no JSON form
@@ -169,13 +170,16 @@ class Outbox:
 
 
 def rounds(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-    """Rows in the order given, so that no round holds two of one task and a task's rows keep their order."""
+    """Rows in the order given, so that of each task a round holds a run for one partition, which keeps its order."""
     found: list[list[OutboxRow]] = []
-    taken: dict[object, int] = defaultdict(int)
+    latest: dict[object, tuple[int, object]] = {}  # round and place of a task's last row
     for row in rows:
         about = row.task_id or row.position  # what belongs to no task depends on nothing
-        number = taken[about]
-        taken[about] += 1
+        place = (_BY_NAME[row.type].topic, row.key)
+        number, before = latest.get(about, (0, place))
+        if place != before:
+            number += 1
+        latest[about] = number, place
         if number == len(found):
             found.append([])
         found[number].append(row)

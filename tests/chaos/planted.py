@@ -74,7 +74,7 @@ def relay_out_of_order() -> None:
         return await relay(self)
 
     def swapped(rows: Sequence[OutboxRow]) -> list[list[OutboxRow]]:
-        return in_order(rows)[::-1]
+        return [round_[::-1] for round_ in reversed(in_order(rows))]
 
     outbox.rounds = swapped
     plant(Outbox, "relay", slowly)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from agent.bus.embedded import EmbeddedBroker, embedded_settings
 from agent.bus.kafka import KafkaBus, KafkaConsumer, KafkaProducer
@@ -193,6 +195,31 @@ async def test_a_record_that_is_too_large_is_named_after_the_ones_before_it(bus:
     await consumer.stop()
 
     assert [r.value for r in seen] == [b"0"]
+
+
+async def test_a_batch_waits_for_the_former_one_of_its_partition(bus: Bus) -> None:
+    """One that follows a batch that failed would overtake it: what arrives is a prefix."""
+    producer = bus.producer()
+    if not isinstance(producer, KafkaProducer):
+        pytest.skip("the memory bus has no batches")
+    await producer.start()
+    client = producer._client
+    assert client is not None
+    handed_over: list[int] = []
+
+    async def refuse(batch: BatchBuilder, *_: object, **__: object) -> asyncio.Future[None]:
+        handed_over.append(batch.record_count())
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_exception(KafkaError("refused"))
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "send_batch", refuse)
+        with pytest.raises(BusUnavailable):
+            await producer.send([record(number, size=40_000) for number in range(10)])
+
+    assert len(handed_over) == 1
+    assert handed_over[0] < 10
 
 
 async def test_a_send_waits_for_all_replicas_and_a_try_again_writes_once(bus: Bus) -> None:

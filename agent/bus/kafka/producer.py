@@ -1,7 +1,8 @@
 """An idempotent producer that sends batches which it has built itself. `#n` is the number of a trap in README.md."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -92,19 +93,25 @@ class KafkaProducer:
 
     async def _send_batches(self, client: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
         """Batches built here: 37 % more throughput than send() per record was measured."""
-        waiting: list[Awaitable[Any]] = []
-        for (topic, partition), group in (await self._by_partition(client, records)).items():
-            batch = client.create_batch()
-            for record in group:
-                if not _append(batch, record):
-                    waiting.append(await client.send_batch(batch, topic, partition=partition))
-                    batch = client.create_batch()
-                    _append(batch, record)
-            waiting.append(await client.send_batch(batch, topic, partition=partition))
-        results = await asyncio.gather(*waiting, return_exceptions=True)
+        sends = [
+            self._send_in_order(client, topic, partition, group)
+            for (topic, partition), group in (await self._by_partition(client, records)).items()
+        ]
+        results = await asyncio.gather(*sends, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _send_in_order(
+        self, client: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Outgoing]
+    ) -> None:
+        """Batch after batch: one that follows a batch that failed would overtake it."""
+        left = deque(records)
+        while left:
+            batch = client.create_batch()
+            while left and _append(batch, left[0]):
+                left.popleft()
+            await (await client.send_batch(batch, topic, partition=partition))
 
     async def _by_partition(
         self, client: AIOKafkaProducer, records: Sequence[Outgoing]

@@ -104,7 +104,7 @@ async def test_what_was_acknowledged_before_an_outage_is_marked() -> None:
     task = new_task(1)
     await both.accept([task])
     (claim,) = await both.claim("worker", limit=1, lease_s=60)
-    await both.record(claim, None, [Event("task.status", task.task_id, {"status": "developing"})])
+    await both.record(claim, None, [Event("task.delivered", "orders", {"task_id": task.task_id})])
     both.takes = 1
 
     with pytest.raises(BusUnavailable):
@@ -188,12 +188,25 @@ async def until_marked(both: Both, *, left: int = 0) -> None:
     await until(marked, f"an outbox of {left}", limit_s=5, every_s=0.001)
 
 
-def test_rounds_hold_one_row_of_a_task_and_keep_its_order() -> None:
-    """Each row of a task waits for the former one; what belongs to no task waits for nothing."""
-    tasks = ["a", "b", "a", None, "a", None, "b"]
+def test_rounds_hold_a_run_of_each_task_and_keep_its_order() -> None:
+    """What goes to one partition keeps its order there; what goes elsewhere waits for what was before it."""
+    given = [
+        ("a", "task.status"), ("b", "task.status"), ("a", "task.status"), (None, "task.dead_lettered"), ("a", "task.delivered"),
+        (None, "task.dead_lettered"), ("a", "task.status"), ("b", "task.status"), ("a", "task.status"),
+    ]  # fmt: skip
     rows = [
-        OutboxRow(number, "id", task, "task.status", "k", "{}", SystemClock().now(), None, {})
-        for number, task in enumerate(tasks, 1)
+        OutboxRow(number, "id", task, kind, "k", "{}", SystemClock().now(), None, {})
+        for number, (task, kind) in enumerate(given, 1)
     ]
 
-    assert [[row.position for row in round_] for round_ in rounds(rows)] == [[1, 2, 4, 6], [3, 7], [5]]
+    assert [[row.position for row in round_] for round_ in rounds(rows)] == [[1, 2, 3, 4, 6, 8], [5], [7, 9]]
+
+
+def test_a_run_ends_where_the_key_changes() -> None:
+    """Another key is another partition, which may be slower."""
+    rows = [
+        OutboxRow(number, "id", "a", "task.status", key, "{}", SystemClock().now(), None, {})
+        for number, key in enumerate("kkj", 1)
+    ]
+
+    assert [[row.position for row in round_] for round_ in rounds(rows)] == [[1, 2], [3]]
