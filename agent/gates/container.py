@@ -1,7 +1,10 @@
 """container: the image is built where a container engine answers; elsewhere it is said that it was not.
 
-Nothing is fetched that nobody asked for: the base image must be on the machine. A build that ends for want of a network
-is not the project's fault and is no evidence either way.
+The engine is asked by the agent, with its own rights: who may speak to one owns the machine, so the code under test may
+not. It comes to the engine as data and runs in its containers only.
+
+Nothing is fetched that nobody asked for: images must be on the machine. A build that ends for want of a network is not
+the project's fault and is no evidence either way.
 """
 
 import re
@@ -22,20 +25,20 @@ UNREACHABLE = re.compile(
 
 @measured("container")
 async def check(trial: Trial) -> Evidence:
-    """Build the Dockerfile with the first engine that answers the user who runs checks."""
+    """Build the Dockerfile with the first engine that answers us."""
     dockerfile = read_report(trial.project / "Dockerfile")
     if not dockerfile:
         return await trial.evidence(False, "no Dockerfile in the project")
     engine = await _engine(trial)
     if engine is None:
         return await trial.skipped("no container engine (docker, podman) answers here")
-    for image in base_images(dockerfile):
+    for image in images_of(dockerfile):
         if (await _ask(trial, engine, "image", "inspect", image)).exit_code:
-            return await trial.skipped(f"{engine} answers, but the base image {image} is not on this machine")
+            return await trial.skipped(f"{engine} answers, but the image {image} is not on this machine")
     trial.tools.progress(f"container: {engine} build")
     version = last_line((await _ask(trial, engine, "--version")).output).split(",")[0].rsplit(" ", 1)[-1]
     tag = f"backwright-check:{trial.subject.digest.removeprefix('sha256:')[:12]}"
-    built = await trial.run(engine, "build", "--tag", tag, ".")
+    built = await trial.engine(engine, "build", "--tag", tag, ".")
     await _ask(trial, engine, "image", "rm", "--force", tag)
     if built.exit_code and UNREACHABLE.search(built.output):
         return await trial.skipped("the build needs packages that cannot be fetched from inside a container here")
@@ -50,25 +53,31 @@ async def check(trial: Trial) -> Evidence:
     )  # fmt: skip
 
 
-def base_images(dockerfile: str) -> list[str]:
-    """Images that the FROM lines name, build stages left out; a default of an ARG before them is filled in."""
+def images_of(dockerfile: str) -> list[str]:
+    """Images that a build fetches where they are not: of FROM, COPY --from, mounts, and the syntax that is asked for.
+
+    Build stages are left out; a default of an ARG is filled in.
+    """
     arguments = dict(re.findall(r"^ARG\s+(\w+)=[\"']?([^\s\"']+)", dockerfile, re.MULTILINE | re.IGNORECASE))
-    stages: set[str] = set()
-    images: list[str] = []
-    for line in dockerfile.splitlines():
-        match = re.match(r"FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", line, re.IGNORECASE)
-        if not match:
-            continue
-        image = re.sub(r"\$\{?(\w+)\}?", lambda m: arguments.get(m[1], m[0]), match[1])
-        if image not in stages and image != "scratch" and image not in images:
-            images.append(image)
-        stages.add(match[2] or "")
+    stages = {"scratch"}
+    images: list[str] = re.findall(r"\A(?:#.*\n)*#\s*syntax\s*=\s*(\S+)", dockerfile, re.IGNORECASE)
+    for line in re.sub(r"\\\n", " ", dockerfile).splitlines():
+        name = r"(?:[^\s,]+)"
+        named = re.match(rf"\s*FROM\s+(?:--\S+\s+)*({name})(?:\s+AS\s+(\S+))?", line, re.IGNORECASE)
+        found = [named[1]] if named else []
+        if re.match(r"\s*(COPY|RUN)\s", line, re.IGNORECASE):
+            found = re.findall(rf"\s--(?:from=|mount=\S*?\bfrom=)({name})", line)
+        for image in (re.sub(r"\$\{?(\w+)\}?", lambda m: arguments.get(m[1], m[0]), each) for each in found):
+            if image.lower() not in stages and not image.isdigit() and image not in images:
+                images.append(image)
+        if named and named[2]:
+            stages.add(named[2].lower())
     return images
 
 
 async def _engine(trial: Trial) -> str | None:
     for engine in ENGINES:
-        probe = await _ask(trial, engine, "info", "--format", "json")
+        probe = await _ask(trial, engine, "info", "--format", "{{json .}}")
         if probe.exit_code == 0 and '"ServerErrors"' not in probe.output:
             return engine
     return None
@@ -76,4 +85,4 @@ async def _engine(trial: Trial) -> str | None:
 
 async def _ask(trial: Trial, *words: str) -> Completed:
     # Through env: an engine that is not installed is an answer, not an error of the sandbox.
-    return await trial.run("/usr/bin/env", *words, time_s=PROBE_S, quiet=True, aside=True)
+    return await trial.engine("/usr/bin/env", *words, time_s=PROBE_S, aside=True)

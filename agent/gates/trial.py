@@ -137,6 +137,17 @@ class Trial:
         command = self.command(argv, environment=environment, network=network, time_s=time_s)
         return await self._run(command, quiet=quiet, aside=aside)
 
+    async def engine(self, *argv: str, time_s: float | None = None, aside: bool = False) -> Completed:
+        """Ask the container engine, as ourselves: the code under test has no way to it, and is data to it."""
+        command = Command(
+            argv=argv,
+            cwd=self.project,
+            environment={"NO_COLOR": "1"},
+            engine=True,
+            limits=Limits(time_s=time_s or self.tools.settings.step_timeout_s),
+        )
+        return await self._run(command, quiet=aside, aside=aside)
+
     async def install(self, *argv: str | Path, environment: Mapping[str, str], aside: bool = False) -> Completed:
         """Run an installer, where no file of the project can configure it."""
         command = Command(

@@ -55,7 +55,7 @@ def choose(settings: SandboxSettings) -> Account:
     Root only if the settings allow it and no other user can do the work. Raises EnvironmentUnfit.
     """
     if os.geteuid() != 0:
-        return Account(pwd_name(os.geteuid()))
+        return ourselves()
     problem = f"there is no user {settings.user!r}"
     try:
         entry = pwd.getpwnam(settings.user)
@@ -76,6 +76,11 @@ def choose(settings: SandboxSettings) -> Account:
         remedy="run as an ordinary user, or name one in BACKWRIGHT_SANDBOX__USER; "
         "BACKWRIGHT_SANDBOX__ALLOW_ROOT=true runs children as root (only in a throwaway container)",
     )
+
+
+def ourselves() -> Account:
+    """Whoever we are."""
+    return Account(pwd_name(os.geteuid()))
 
 
 def installer_beside(account: Account) -> Account:

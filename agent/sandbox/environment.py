@@ -22,6 +22,12 @@ REFUSED_PREFIXES = (
     "UV_TOOL",
     "UV_NO_CACHE",
 )
+# What says which engine is meant, and where a rootless one keeps its images. No credentials by value.
+ENGINE_NAMES = frozenset(
+    ("PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CONTAINER_HOST", "CONTAINER_CONNECTION",
+     "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION",
+     "DOCKER_BUILDKIT", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF")
+)  # fmt: skip
 CONFIGURATIONS = (("UV_CONFIG_FILE", "uv/uv.toml"), ("PIP_CONFIG_FILE", "pip/pip.conf"))
 LARGEST_COPY_BYTES = 8 * 1024**2
 
@@ -29,6 +35,11 @@ LARGEST_COPY_BYTES = 8 * 1024**2
 def base(home: Path) -> dict[str, str]:
     """What every child gets."""
     return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home / "tmp")}
+
+
+def engine(own: Mapping[str, str]) -> dict[str, str]:
+    """What a client of the container engine gets on top: the user's choice of it, from `own` (our environment)."""
+    return {name: value for name, value in own.items() if name in ENGINE_NAMES} | {"BUILDKIT_PROGRESS": "plain"}
 
 
 def installer(

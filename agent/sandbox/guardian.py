@@ -51,6 +51,7 @@ class Order:
         self.gid: int | None = given["gid"]
         self.alias: int | None = given["alias"]  # the uid that the child believes to have, where ours has no name
         self.user: str = given["user"]
+        self.may_gain: bool = given["may_gain"]  # a rootless engine maps its users with setuid programs
         self.leash: str | None = given["leash"]
         self.stop_signal: int = given["stop_signal"]
         self.grace_s: float = given["grace_s"]  # after our own SIGTERM
@@ -366,7 +367,8 @@ def _confine(order: Order, processes: int | None, guardian: int) -> str:
         os.setgroups([])
         os.setresgid(order.gid, order.gid, order.gid)
         os.setresuid(order.uid, order.uid, order.uid)
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if not order.may_gain:
+        _prctl(PR_SET_NO_NEW_PRIVS, 1)
     # After the change of user, which clears it: a guardian that is killed takes at least its child along.
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guardian:
@@ -444,8 +446,9 @@ def _threads_of(uid: int) -> int:
 
 def _describe(order: Order, network: str) -> str:
     mib, processes = 1024 * 1024, "unbounded" if order.processes is None else order.processes
+    privileges = "the privileges of the agent" if order.may_gain else "no new privileges"
     return (
-        f"user {order.user} ({order.effective_uid}), network {network}, no new privileges, own session, "
+        f"user {order.user} ({order.effective_uid}), network {network}, {privileges}, own session, "
         f"memory {order.memory_bytes // mib} MiB, {processes} processes, {order.open_files} open files, "
         f"file {order.file_bytes // mib} MiB, time {order.time_s:g} s"
     )

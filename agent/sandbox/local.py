@@ -21,7 +21,15 @@ from typing import Any, BinaryIO, TypeVar
 
 from agent.errors import EnvironmentUnfit
 from agent.sandbox import environment
-from agent.sandbox.accounts import Account, choose, find_interpreter, installer_beside, stand_in, temporary_folder
+from agent.sandbox.accounts import (
+    Account,
+    choose,
+    find_interpreter,
+    installer_beside,
+    ourselves,
+    stand_in,
+    temporary_folder,
+)
 from agent.sandbox.folders import Base, give, make_passable, open_up, remove_tree, sweep
 from agent.sandbox.port import Command, Completed, Leash
 from agent.sandbox.tail import Tail
@@ -204,7 +212,10 @@ class LocalSandbox:
         account, base = self.installer if command.installer else self.account, self.base
         home = base / f"home-{secrets.token_hex(6)}"
         values, files = environment.base(home), dict[str, str]()
-        if command.installer:
+        if command.engine:
+            account = ourselves()
+            values |= environment.engine(self._own_environment)
+        elif command.installer:
             kept, files = environment.installer(self._own_environment, home, self.package_cache, account)
             values |= kept
         limits = command.limits
@@ -221,6 +232,7 @@ class LocalSandbox:
             "gid": account.gid,
             "alias": stand_in(account, self._settings) if command.needs_name else None,
             "user": account.name,
+            "may_gain": command.engine,
             "leash": None if leash.path is None else str(leash.path.absolute()),
             "stop_signal": int(command.stop_signal),
             "grace_s": 5.0,

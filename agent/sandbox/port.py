@@ -44,6 +44,7 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     network: str = "host"  # "host", or "none" where the machine can enforce it
     installer: bool = False  # our index, proxy and certificate settings, the package cache, a user of its own
+    engine: bool = False  # a client of our container engine: as ourselves. It executes nothing of the project itself
     limits: Limits = Limits()
     stop_signal: int = signal.SIGTERM  # what asks this program to end
     needs_name: bool = False  # it looks its user up in /etc/passwd; a container's bare uid gets a stand-in

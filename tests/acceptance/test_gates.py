@@ -285,6 +285,47 @@ BROKEN: Mapping[str, tuple[str, Callable[[Path], None], str]] = {
 }  # fmt: skip
 
 
+# --- The image ------------------------------------------------------------------------------------------------------
+
+
+async def built(workshop: Workshop, project: Path, dockerfile: str) -> Evidence:
+    """The evidence of a Dockerfile; the test is skipped where no engine answers."""
+    (project / "Dockerfile").write_text(dockerfile)
+    evidence = await workshop.check("container", project)
+    if evidence.verdict is SKIPPED and "no container engine" in evidence.summary:
+        pytest.skip(evidence.summary)
+    return evidence
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_an_image_is_built(workshop: Workshop, broken: Path) -> None:
+    """By the engine's own word; nothing of it stays."""
+    evidence = await built(workshop, broken, "FROM scratch\nCOPY openapi.json /\n")
+
+    assert evidence.verdict is PASS, evidence.summary
+    assert evidence.summary.startswith(f"built by {evidence.tool} {evidence.tool_version}")
+    assert evidence.command[:2] == (evidence.tool, "build")
+    assert "the privileges of the agent" in str(evidence.isolation)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_an_image_that_cannot_be_built_fails(workshop: Workshop, broken: Path) -> None:
+    """The last line of the engine stands in the summary."""
+    evidence = await built(workshop, broken, "FROM scratch\nCOPY not-there /\n")
+
+    assert evidence.verdict is FAIL, evidence.summary
+    assert "not-there" in evidence.summary
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_an_image_that_is_not_here_is_not_fetched(workshop: Workshop, broken: Path) -> None:
+    """Neither as a base nor to take a file from it."""
+    evidence = await built(workshop, broken, "FROM scratch\nCOPY --from=backwright/nowhere:1 /a /b\n")
+
+    assert evidence.verdict is SKIPPED
+    assert "backwright/nowhere:1 is not on this machine" in evidence.summary
+
+
 # What a person has to find is named in the evidence, not in the log alone.
 NAMED = {
     "an unused import": "app/extra.py:3:8: F401",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.gates.container import base_images
+from agent.gates.container import images_of
 from agent.gates.environment import pins
 from agent.gates.fuzz import bare, case_failures, curl, run_report
 from agent.gates.live import Credentials, NotReady
@@ -234,14 +234,24 @@ def test_last_line_is_short_and_printable() -> None:
     assert last_line("") == "no output"
 
 
-def test_base_images_of_a_dockerfile() -> None:
+def test_images_of_a_dockerfile() -> None:
     """What must be on the machine before a build is tried: stages and `scratch` are no images."""
     dockerfile = (
         'ARG PYTHON=3.12\nARG BASE="debian:12"\nFROM --platform=linux/amd64 python:${PYTHON}-slim AS build\nRUN true\n'
         "from $BASE as run\nCOPY --from=build /a /a\nFROM run\nFROM scratch\n"
     )
 
-    assert base_images(dockerfile) == ["python:3.12-slim", "debian:12"]
+    assert images_of(dockerfile) == ["python:3.12-slim", "debian:12"]
+
+
+def test_images_that_a_build_takes_files_or_its_syntax_from_are_fetched_too() -> None:
+    """A user may have written such a Dockerfile; a syntax is a program that reads the project."""
+    dockerfile = (
+        "# escape=`\n# syntax=docker/dockerfile:1\nFROM scratch AS One\nCOPY --chown=1:1 --from=ghcr.io/a/uv:0.9 /uv /\n"
+        "COPY \\\n  --from=one /x /y\nCOPY --from=0 /x /y\nRUN --mount=type=bind,from=debian:12,target=/d true\n"
+    )
+
+    assert images_of(dockerfile) == ["docker/dockerfile:1", "ghcr.io/a/uv:0.9", "debian:12"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ async def test_environment_is_an_allow_list(tmp_path: Path, monkeypatch: pytest.
     assert set(values) == {"PATH", "LANG", "HOME", "TMPDIR", "SERVICE_PORT"}
     assert "planted" not in done.output
     sandbox.close()
+
+
+async def test_a_client_of_the_engine_is_ourselves_and_ends_like_every_child(sandbox: LocalSandbox) -> None:
+    """Who may speak to an engine owns the machine: the agent may, the code under test is another user where it can be."""
+    command = Command(["sh", "-c", "id -u; id -G; grep NoNewPrivs /proc/self/status; sleep 300"], cwd=HERE, engine=True)
+
+    done = await sandbox.run(replace(command, limits=Limits(time_s=0.5)), leash=Leash())
+
+    uid, groups, gains = done.output.splitlines()
+    assert int(uid) == os.geteuid()
+    assert {int(group) for group in groups.split()} == {os.getegid(), *os.getgroups()}
+    assert gains.split() == ["NoNewPrivs:", "0"]
+    assert done.timed_out
+    assert "the privileges of the agent" in done.isolation
 
 
 async def test_home_is_new_writable_and_gone_afterwards(sandbox: LocalSandbox) -> None:

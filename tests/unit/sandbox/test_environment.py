@@ -1,4 +1,4 @@
-"""What an installer keeps of our environment."""
+"""What an installer, and a client of the container engine, keep of our environment."""
 
 from pathlib import Path
 
@@ -73,3 +73,12 @@ def test_certificates_that_the_user_cannot_read_are_copied(tmp_path: Path) -> No
 
     assert files == {".certificates/SSL_CERT_FILE.pem": "certificate"}
     assert kept["SSL_CERT_FILE"] == str(HOME / ".certificates/SSL_CERT_FILE.pem")
+
+
+def test_a_client_of_the_engine_gets_the_users_choice_of_it_and_no_secrets() -> None:
+    """A rootless engine is found by it."""
+    chosen = {"DOCKER_HOST": "unix:///run/user/7/docker.sock", "XDG_RUNTIME_DIR": "/run/user/7", "HOME": "/ours"}
+
+    kept = environment.engine({**chosen, "DOCKER_AUTH_CONFIG": "secret", "OPENAI_API_KEY": "secret", "LD_PRELOAD": "x"})
+
+    assert kept == {**chosen, "BUILDKIT_PROGRESS": "plain"}
