@@ -6,8 +6,9 @@ has moved on since. The note is kept per asyncio task, in a context variable: a 
 """
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class Wakeups:
     def __init__(self) -> None:
         self._version = 0
         self._lock = threading.Lock()
-        self._waiters: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
+        self._waiters: dict[asyncio.AbstractEventLoop, set[asyncio.Future[bool]]] = {}
         self._note: ContextVar[_Note | None] = ContextVar("journal_note", default=None)
 
     def note(self) -> None:
@@ -43,42 +44,41 @@ class Wakeups:
         with self._lock:
             self._version += 1
             waiting, self._waiters = self._waiters, {}
-        for future, loop in waiting.items():
-            _in_loop(loop, _resolve(future))
+        for loop, futures in waiting.items():
+            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(_resolve, futures)
 
     async def wait(self, timeout_s: float) -> None:
         """Return after a change since the caller's last look, or after `timeout_s`."""
         note = self._note.get()
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[bool] = loop.create_future()  # whether something changed
         with self._lock:
-            if note is not None and note.seen != self._version:
-                future.set_result(None)
-            else:
-                self._waiters[future] = loop
-        try:
-            await asyncio.wait([future], timeout=timeout_s)
-        finally:
-            with self._lock:
-                self._waiters.pop(future, None)
-        if note is not None and future.done():
+            has_changed = note is not None and note.seen != self._version
+            if not has_changed:
+                self._waiters.setdefault(loop, set()).add(future)
+        if has_changed:
+            await asyncio.sleep(0)
+        else:
+            has_changed = await self._change(future, timeout_s)
+        if note is not None and has_changed:
             note.seen = self._version  # one change wakes a caller once, even if it does not look again
         if note is None or note.owner != id(asyncio.current_task()):
             # A task that waits again is no helper of the one whose note it inherited: from now on it keeps its own.
             self._note.set(_Note(id(asyncio.current_task()), self._version))
-        await asyncio.sleep(0)
+
+    async def _change(self, future: "asyncio.Future[bool]", timeout_s: float) -> bool:
+        loop = future.get_loop()
+        timer = loop.call_later(timeout_s, _resolve, [future], False)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._waiters.get(loop, set()).discard(future)
 
 
-def _resolve(future: "asyncio.Future[None]") -> Callable[[], None]:
-    def resolve() -> None:
+def _resolve(futures: "Iterable[asyncio.Future[bool]]", has_changed: bool = True) -> None:
+    for future in futures:
         if not future.done():
-            future.set_result(None)
-
-    return resolve
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    try:
-        loop.call_soon_threadsafe(call)
-    except RuntimeError:
-        return  # that loop is closed: nobody waits there any more
+            future.set_result(has_changed)
