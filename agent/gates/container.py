@@ -13,7 +13,11 @@ from agent.gates.trial import Trial, last_line, measured, read_report
 from agent.sandbox.port import Completed
 from contracts.delivery import Evidence
 
-ENGINES = ("docker", "podman")
+# What an engine that works answers with its version; a client may be of another one.
+ENGINES = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "podman": ("info", "--format", "{{.Version.Version}}"),
+}
 PROBE_S = 20.0
 # What builders and installers inside them say when they cannot fetch.
 UNREACHABLE = re.compile(
@@ -29,14 +33,14 @@ async def check(trial: Trial) -> Evidence:
     dockerfile = read_report(trial.project / "Dockerfile")
     if not dockerfile:
         return await trial.evidence(False, "no Dockerfile in the project")
-    engine = await _engine(trial)
-    if engine is None:
+    found = await _engine(trial)
+    if found is None:
         return await trial.skipped("no container engine (docker, podman) answers here")
+    engine, version = found
     for image in images_of(dockerfile):
         if (await _ask(trial, engine, "image", "inspect", image)).exit_code:
             return await trial.skipped(f"{engine} answers, but the image {image} is not on this machine")
     trial.tools.progress(f"container: {engine} build")
-    version = last_line((await _ask(trial, engine, "--version")).output).split(",")[0].rsplit(" ", 1)[-1]
     tag = f"backwright-check:{trial.subject.digest.removeprefix('sha256:')[:12]}"
     built = await trial.engine(engine, "build", "--tag", tag, ".")
     await _ask(trial, engine, "image", "rm", "--force", tag)
@@ -75,11 +79,12 @@ def images_of(dockerfile: str) -> list[str]:
     return images
 
 
-async def _engine(trial: Trial) -> str | None:
-    for engine in ENGINES:
-        probe = await _ask(trial, engine, "info", "--format", "{{json .}}")
-        if probe.exit_code == 0 and '"ServerErrors"' not in probe.output:
-            return engine
+async def _engine(trial: Trial) -> tuple[str, str] | None:
+    """The first that answers, and its version."""
+    for engine, question in ENGINES.items():
+        probe = await _ask(trial, engine, *question)
+        if probe.exit_code == 0:
+            return engine, last_line(probe.output)
     return None
 
 
