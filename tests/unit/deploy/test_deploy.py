@@ -226,7 +226,30 @@ def test_compose_refers_to_what_exists() -> None:
         assert set(service.get("depends_on", {})) <= compose["services"].keys(), name
         for volume in [entry.split(":")[0] for entry in service.get("volumes", ())]:
             assert (ROOT / volume).exists() if volume.startswith(".") else volume in compose["volumes"], name
-    assert (ROOT / compose["services"]["agent"]["build"]["dockerfile"]).is_file()
+
+
+def test_compose_mounts_folders() -> None:
+    """A file that git or an editor replaces stays the old one in a container that mounted it alone."""
+    services = _compose()["services"]
+    mounted = {entry.split(":")[0] for service in services.values() for entry in service.get("volumes", ())}
+
+    assert [source for source in mounted if source.startswith(".") and not (ROOT / source).is_dir()] == []
+    assert services["context-manager"]["volumes"] == ["./deploy:/etc/backwright:ro"]
+    assert services["context-manager"]["command"][-1] == "/etc/backwright/context.yaml"
+
+
+def test_compose_builds_each_image_once() -> None:
+    """Builds of one name run side by side, and the second may end with `already exists`. Nobody pulls what we build."""
+    services = _compose()["services"]
+    built = {name: service for name, service in services.items() if "build" in service}
+    ours = {name: service for name, service in services.items() if service["image"] == "backwright:local"}
+
+    assert built.keys() == {"topics"}
+    assert (ROOT / services["topics"]["build"]["dockerfile"]).is_file()
+    assert {name: service["pull_policy"] for name, service in ours.items()} == {
+        "topics": "build", "agent": "never", "context-manager": "never",
+    }  # fmt: skip
+    assert all("topics" in service["depends_on"] for name, service in ours.items() if name != "topics")
 
 
 def test_compose_waits_for_health_where_there_is_a_check() -> None:
