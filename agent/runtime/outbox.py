@@ -68,9 +68,10 @@ class Outbox:
                     tries += 1
                     await self._stall(exc, tries)
                     continue
-                if not sent:
-                    if closing.is_set():
+                if closing.is_set():
+                    if not sent:
                         break
+                elif sent < BATCH:  # all there was
                     await self._bell.sleep()
             await self._marked()
         finally:

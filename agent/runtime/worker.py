@@ -171,7 +171,7 @@ class Worker:
                 self._begin(claim, sent_at)
             if claims:
                 means.metrics.running.set(len(self._running))
-            else:
+            if not claims or len(claims) < free:  # otherwise there may be more than was asked for
                 await self._bell.sleep()
         except JournalUnavailable as exc:
             means.metrics.journal_errors.labels("claim").inc()
@@ -229,7 +229,8 @@ class Worker:
         if running.in_place:
             running.in_place = False
             self._free += 1
-            self._bell.ring()
+            if self._free == 1:  # with a place free before, the last claim took all there was
+                self._bell.ring()
 
     def _attempt_limit_s(self, claim: Claim) -> float:
         facts = self._facts(claim)

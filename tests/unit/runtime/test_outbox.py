@@ -181,6 +181,21 @@ async def test_closing_waits_for_the_marks() -> None:
     assert (await both.depths()).outbox == 0
 
 
+@pytest.mark.parametrize(("batch", "looks"), [(500, 1), (3, 2), (2, 3)])
+async def test_who_saw_all_there_was_sleeps(batch: int, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that brought less than it may is the last one until the journal changes; a full one is not."""
+    monkeypatch.setattr(outbox, "BATCH", batch)
+    both = Both()
+    relay = Outbox(both, both, "/tests/agent", SystemClock(), Metrics(), idle_s=60)
+    await both.accept([new_task(number) for number in range(4)])
+    running = asyncio.create_task(relay.run(closing=asyncio.Event()))
+    await until_marked(both)
+    await settle()
+
+    assert both.calls.count("look") == looks
+    running.cancel()
+
+
 async def until_marked(both: Both, *, left: int = 0) -> None:
     async def marked() -> bool:
         return (await both.depths()).outbox == left

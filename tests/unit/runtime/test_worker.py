@@ -5,14 +5,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.trace import NoOpTracer
 
+from agent.artifacts.memory import MemoryArtifacts
 from agent.errors import FatalError, PermanentError, TransientError
 from agent.journal.memory import MemoryJournal
 from agent.journal.port import Claim, Ending, Renewal, State
 from agent.pipeline.port import Ledger, Outcome
 from agent.runtime.lease import DEADLINE_GRACE_S
+from agent.runtime.worker import Means, Worker
+from agent.settings import WorkerSettings
+from agent.telemetry.metrics import Metrics
 from agent.testing.clock import ManualClock
 from agent.testing.harness import Harness, request
+from agent.testing.waiting import settle, until
+from tests.bench.requests import new_task
 
 
 class Turns:
@@ -36,6 +43,9 @@ async def fails(ledger: Ledger) -> None:
     raise TransientError("not yet")
 
 
+async def nothing(ledger: Ledger) -> None: ...
+
+
 async def cannot(ledger: Ledger) -> None:
     raise PermanentError("never")
 
@@ -53,6 +63,19 @@ class LateClaims(MemoryJournal):
         if claims and self.is_late:
             self.is_late = False
             self._late_clock.advance(lease_s - 1)
+        return claims
+
+
+class Claims(MemoryJournal):
+    """Notes how many each claim brought."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.brought: list[int] = []
+
+    async def claim(self, worker: str, *, limit: int, lease_s: float) -> Sequence[Claim]:
+        claims = await super().claim(worker, limit=limit, lease_s=lease_s)
+        self.brought.append(len(claims))
         return claims
 
 
@@ -185,3 +208,26 @@ async def test_what_must_end_the_process_ends_it_and_costs_the_task_nothing(tmp_
     view = await harness.journal.task(about)
     assert view is not None
     assert (view.state, view.attempt, view.crashes) == (State.AVAILABLE, 0, 0)
+
+
+async def test_who_was_given_all_there_was_asks_again_when_the_journal_changes(tmp_path: Path) -> None:
+    """A claim costs a transaction or a statement, and most changes are an attempt's own."""
+    clock = ManualClock()
+    journal = Claims(clock)
+    await journal.accept([new_task(1)])
+    means = Means(
+        journal=journal, work=Turns(nothing), artifacts=MemoryArtifacts(), settings=WorkerSettings(concurrency=2),
+        folder=tmp_path, clock=clock, metrics=Metrics(), tracer=NoOpTracer(),
+    )  # fmt: skip
+    draining = asyncio.Event()
+    running = asyncio.create_task(Worker(means, idle_s=60, threaded=False).run(draining=draining))
+
+    async def ended() -> bool:
+        return (await journal.depths()).by_state == {State.COMPLETED: 1}
+
+    await until(ended, "the end of the task", limit_s=5, every_s=0.001)
+    await settle()
+    draining.set()
+    await running
+
+    assert journal.brought == [1, 0]
