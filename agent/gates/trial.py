@@ -18,6 +18,7 @@ from contracts.delivery import Evidence, GateVerdict
 
 REPORT_BYTES = 256 * 1024**2  # Schemathesis writes every case: about 4 KiB each
 CONFINED = "network loopback only"  # as the sandbox says it
+ENGINE_FILES = 2**20  # as far as the machine lets us: a rootless engine cannot give its containers more than it has
 LOG_BYTES = 4 * 1024**2  # what is kept of a gate's log; the head of long output is of no use without its end
 
 
@@ -144,7 +145,7 @@ class Trial:
             cwd=self.project,
             environment={"NO_COLOR": "1"},
             engine=True,
-            limits=Limits(time_s=time_s or self.tools.settings.step_timeout_s),
+            limits=Limits(time_s=time_s or self.tools.settings.step_timeout_s, processes=None, open_files=ENGINE_FILES),
         )
         return await self._run(command, quiet=aside, aside=aside)
 
