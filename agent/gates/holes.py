@@ -1,4 +1,7 @@
-"""holes: every operation that could not be derived says so: 501 and a problem document, never a fake success."""
+"""holes: every operation that could not be derived says so: 501 and an error document, never a fake success.
+
+The error document is a problem document (RFC 9457), unless the document declares another form for the errors of the operation.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +30,8 @@ async def check(trial: Trial) -> Evidence:
         return await trial.evidence(False, str(exc), unit="faults", threshold=0)
     faults = [fault for probed in found for fault in probed or ()]
     unprobed = [o["id"] for o, probed in zip(hooked, found, strict=True) if probed is None]
+    forms = {operation.get("pending_media_type", PROBLEM) for operation in hooked}
+    form = "a problem document" if forms == {PROBLEM} else "an error document as declared"
     trial.note("\n".join(faults))
     if len(unprobed) == len(hooked):
         return await trial.skipped(
@@ -35,7 +40,7 @@ async def check(trial: Trial) -> Evidence:
     return await trial.evidence(
         not faults,
         f"{len(faults)} faults, first: {faults[0]}" if faults
-        else f"{len(hooked) - len(unprobed)} of {len(hooked)} hooked operations answer 501 with a problem document",
+        else f"{len(hooked) - len(unprobed)} of {len(hooked)} hooked operations answer 501 with {form}",
         value=len(faults),
         unit="faults",
         threshold=0,
@@ -52,7 +57,7 @@ async def probe(service: LiveService, http: httpx.AsyncClient, operation: Mappin
     answer = await send(service, http, request, service.credentials.for_security(operation["security"]))
     if answer is not None and 400 <= answer.status_code < 500 and not is_complete(operation):
         return None
-    faults = [f"{name}: {fault}" for fault in hole_faults(answer)]
+    faults = [f"{name}: {fault}" for fault in hole_faults(answer, operation.get("pending_media_type", PROBLEM))]
     if operation["security"] and all(operation["security"]):
         refused = await send(service, http, request, Proof())
         # Its form is the document's affair: a declared 401 may have a shape of its own. The fuzz looks at that.
@@ -69,18 +74,20 @@ async def send(service: LiveService, http: httpx.AsyncClient, request: Request, 
     )  # fmt: skip
 
 
-def hole_faults(answer: Answer | None) -> list[str]:
-    """Why `answer` is not a 501 with a problem document (RFC 9457)."""
+def hole_faults(answer: Answer | None, media_type: str = PROBLEM) -> list[str]:
+    """Why `answer` is not a 501 with an error document of `media_type`; the form of a declared one is the document's affair."""
     if answer is None:
         return ["no answer"]
     if answer.status_code != PENDING:
         return [f"answers {answer.status_code}, not {PENDING}"]
-    if answer.media_type != PROBLEM:
-        return [f"answers as {answer.media_type or 'nothing'}, not {PROBLEM}"]
+    if answer.media_type != media_type:
+        return [f"answers as {answer.media_type or 'nothing'}, not {media_type}"]
     try:
         problem = answer.json()
     except ValueError:
-        return ["the problem document is not JSON"]
+        return ["the error document is not JSON"]
+    if media_type != PROBLEM:
+        return []
     if not isinstance(problem, dict):
         return ["the problem document is not an object"]
     faults = [] if isinstance(problem.get("title"), str) else ["the problem has no title"]

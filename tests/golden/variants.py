@@ -71,6 +71,25 @@ ONE_OPERATION: Json = {
     "components": {"schemas": {"Thing": THING}},
 }
 
+# No row can be made, and without what the caller looks for there is nothing to list.
+NOTHING_TO_TEST: Json = {
+    "openapi": "3.1.0",
+    "info": {"title": "Search", "version": "1"},
+    "paths": {
+        "/things": {
+            "get": {
+                "parameters": [{"name": "q", "in": "query", "required": True, "schema": {"type": "string"}}],
+                "responses": ok({"type": "array", "items": ref("Thing")}),
+            }
+        }
+    },
+    "components": {
+        "schemas": {
+            "Thing": {"type": "object", "properties": {"parts": {"type": "object"}, "name": {"type": "string"}}}
+        }
+    },
+}
+
 EVERYTHING_HOOKED: Json = {
     "openapi": "3.1.0",
     "info": {"title": "Actions only", "version": "1"},
@@ -147,11 +166,28 @@ def _circle() -> Json:
 
 CIRCLE = _circle()
 
+
+def _client_keys(key: Json) -> Json:
+    """Who makes a thing gives its key, and whoever replaces it says it again."""
+    document = copy.deepcopy(NO_AUTH)
+    thing = document["components"]["schemas"]["Thing"]
+    thing["properties"]["id"], thing["required"] = key, ["id", "name", "code"]
+    thing["properties"]["code"] = {"type": "string", "format": "uuid"}
+    document["paths"]["/things/{id}"]["parameters"] = [{**KEY, "schema": key}]
+    lookup = copy.deepcopy(document["paths"]["/things/{id}"]["get"])
+    lookup["operationId"], lookup["parameters"] = "findThing", [{**KEY, "name": "code", "schema": {"type": "string"}}]
+    document["paths"]["/things/code/{code}"] = {"get": lookup}
+    return document
+
+
 VARIANTS: dict[str, Json] = {
     "no-auth": NO_AUTH,
     "empty-samples": _empty_samples(),
     "one-operation": ONE_OPERATION,
+    "nothing-to-test": NOTHING_TO_TEST,
     "everything-hooked": EVERYTHING_HOOKED,
     "hostile-names": HOSTILE_NAMES,
     "circle-of-references": CIRCLE,
+    "numbers-from-clients": _client_keys({"type": "integer"}),
+    "uuids-from-clients": _client_keys({"type": "string", "format": "uuid"}),
 }

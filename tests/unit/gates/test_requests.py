@@ -209,6 +209,22 @@ def test_hole_faults(status: int, media_type: str, body: bytes, faults: int) -> 
     assert len(hole_faults(answer)) == faults
 
 
+@pytest.mark.parametrize(
+    ("status", "media_type", "body", "faults"),
+    [
+        (501, "application/json", b'{"code": 501}', 0),
+        (501, "application/json", b"nothing", 1),
+        (501, "application/problem+json", b'{"title": "Not Implemented"}', 1),
+        (200, "application/json", b"{}", 1),
+    ],
+)
+def test_hole_in_a_declared_form(status: int, media_type: str, body: bytes, faults: int) -> None:
+    """Where the document declares a form for every error (`default`), a 501 has it too."""
+    answer = Answer(status, httpx.Headers({"content-type": media_type}), body)
+
+    assert len(hole_faults(answer, "application/json")) == faults
+
+
 def test_no_answer_is_a_fault() -> None:
     """A service that hangs is not a hole that answers."""
     assert hole_faults(None) == ["no answer"]

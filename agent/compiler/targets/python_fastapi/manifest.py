@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent.compiler import ir
+from agent.compiler.inference.errors import PROBLEM_MEDIA
 from agent.compiler.targets.python_fastapi import project as parts
 from agent.fileset import FileSet
 
@@ -71,6 +72,7 @@ def operation_of(api: ir.Api, operation: ir.Operation) -> dict[str, Json]:
         "action": plan.action.value if plan else None,
         "resource": (plan.resource or None) if plan else None,
         "success": operation.success,
+        "pending_media_type": pending_media_type(operation),
         "security": [{name: list(scopes) for name, scopes in way.items()} for way in operation.security],
         "parameters": [
             {"name": p.name, "in": p.place.value, "required": p.required, "sample": p.sample}
@@ -84,6 +86,12 @@ def operation_of(api: ir.Api, operation: ir.Operation) -> dict[str, Json]:
             "media_type": operation.sample_media_type or "application/json",
         },
     }
+
+
+def pending_media_type(operation: ir.Operation) -> str:
+    """What a 501 is answered as: the document may give every error a form of its own."""
+    declared = {error.status: error.media_type for error in operation.errors}
+    return next((declared[one] for one in ("501", "5XX", "default") if one in declared), PROBLEM_MEDIA)
 
 
 def without_links(operation: ir.Operation) -> Json:

@@ -12,6 +12,7 @@ from agent.compiler.targets.python_fastapi.suite.model import Code, Factory, Par
 from agent.compiler.targets.python_fastapi.suite.values import Pointers, Values
 
 Json = Any
+SERIES = "numbers"  # of tests/factories.py: each time another number
 # What a test calls its own things; a resource of such a name gets an underscore.
 TEST_WORDS = PYTHON_WORDS | {
     "after", "api", "app", "asyncio", "before", "body", "case", "changes", "content", "count", "first", "found", "gone", "high",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from agent.compiler import ir
 from agent.compiler.targets.python_fastapi.names import Names
 from agent.compiler.targets.python_fastapi.project import Project
-from agent.compiler.targets.python_fastapi.suite.factories import Makers
+from agent.compiler.targets.python_fastapi.suite.factories import SERIES, Makers
 from agent.compiler.targets.python_fastapi.suite.lists import Lists
 from agent.compiler.targets.python_fastapi.suite.model import Module, Suite, Test
 from agent.compiler.targets.python_fastapi.suite.refusals import refusal_tests
@@ -22,12 +22,14 @@ def lower_suite(api: ir.Api, project: Project, operations: Sequence[ir.Operation
     names, modules = Names(taken), []
     for resource in api.resources:
         own = [one for one in makers.operations if one.plan and one.plan.resource == resource.name]
-        if own:
-            modules.append(module_of(Subject(project, makers, resource, own), names))
+        module = module_of(Subject(project, makers, resource, own), names) if own else None
+        if module is not None and module.tests:
+            modules.append(module)
     found = (makers.of(name) for name in makers.resources)
     factories = tuple(maker.factory for maker in found if maker)
     code = [repr((one.body, one.post, *(parent.make for parent in one.parents))) for one in factories]
-    return Suite(factories, tuple(modules), names_in(code))
+    counted = {SERIES} & {name for module in modules for name in module.factories}
+    return Suite(factories, tuple(modules), names_in(code) | counted)
 
 
 def module_of(subject: Subject, names: Names) -> Module:
@@ -38,6 +40,7 @@ def module_of(subject: Subject, names: Names) -> Module:
     if lists.made or any("Json" in parameter_types(test) for test in tests):
         uses |= {"Json"}
     given = {name for noun in subject.makers.nouns.values() for name in (f"make_{noun}", f"{noun}_body")}
+    given.add(SERIES)
     title = f"What callers may count on: {subject.resource.name}. Generated from the document by Backwright."
     name = f"test_{names.give(subject.collection)}"
     return Module(name, title, tuple(lists.made), tuple(tests), uses, tuple(sorted(uses & given)))

@@ -14,7 +14,7 @@ from agent.compiler.targets.python_fastapi.suite.calls import (
     parameters_of,
     send,
 )
-from agent.compiler.targets.python_fastapi.suite.factories import Maker, Place, is_creator
+from agent.compiler.targets.python_fastapi.suite.factories import Entity, Maker, Place, is_creator
 from agent.compiler.targets.python_fastapi.suite.model import Code, Test
 from agent.compiler.targets.python_fastapi.suite.subject import Reading, Subject, names_in
 
@@ -176,6 +176,12 @@ def _named_in_body(operation: ir.Operation, maker: Maker, row: str) -> dict[str,
     return {name or plan.key.property: maker.show(row, plan.key.property)}
 
 
+def _own_key(shape: ir.Shape, maker: Maker, entity: Entity, row: str) -> dict[str, Json]:
+    """The key of the row that is replaced, where the body repeats it."""
+    name, own = next((part.name for part in shape.fields if part.property == maker.resource.key), None), maker.key(row)
+    return {name: own} if name in entity.code and own is not None else {}
+
+
 def replaced(subject: Subject, operation: ir.Operation, plan: ir.Plan) -> Iterator[Test]:
     """PUT takes the whole: what it leaves out is gone."""
     maker, place, body = subject.maker, subject.makers.place(operation), operation.body
@@ -202,7 +208,11 @@ def replaced(subject: Subject, operation: ir.Operation, plan: ir.Plan) -> Iterat
     entity = subject.makers.entity(subject.resource, body.shape, body.schema_pointer, {**least, **sent}, body.unwrap)
     if entity is None:
         return
-    rest = {name: value for name, value in {**entity.code, **always}.items() if name not in sent}
+    rest = {
+        name: value
+        for name, value in {**entity.code, **always, **_own_key(body.shape, maker, entity, subject.noun)}.items()
+        if name not in sent
+    }
     parts = {n: p for n, p in subject.plain(body.shape).items() if n in shown and n not in {**sent, **rest}}
     left_out = _defaults(maker, parts)
     put = call(operation, keys, nested(merged("sent", rest) if sent else rest, body.unwrap))

@@ -45,7 +45,8 @@ def _convert(kind: Type, value: Json) -> Any:
             return bool(value)
         case Type.INTEGER | Type.BIGINT:
             number, (low, high) = int(value), _RANGE[kind]
-            if number != value or not low <= number <= high:
+            # As a text in a path: parameters of numeric keys are often declared as strings.
+            if value not in (number, str(number)) or not low <= number <= high:
                 raise ValueError(number)
             return number
         case Type.NUMERIC:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from app.dev import env_file
+from app.model import Type
+from app.values import Unstorable, to_column
 from tests.harness import Client, decode
 
 Json = Any
@@ -41,6 +43,14 @@ async def test_created_row_can_be_read_at_its_location(sample_client: Client) ->
         assert found.json() == made.json()
         assert found.json()["code"] == code
         assert found.json()["height"] == 2.5
+
+
+@pytest.mark.parametrize("text", ["020", "2.0", "+20", " 20", "2_0", "٢٠", ""])
+def test_number_in_a_text_is_one_in_its_own_form(text: str) -> None:
+    """A path names a numeric key as a text where the document declares its parameter as a string; a row has one name."""
+    assert to_column(Type.BIGINT, "20") == 20
+    with pytest.raises(Unstorable):
+        to_column(Type.BIGINT, text)
 
 
 async def test_taken_key_is_a_conflict(sample_client: Client) -> None:
