@@ -36,6 +36,7 @@ HOME = "/var/lib/kafka"  # in the image; its `data` is a volume, which goes with
 TOOLS = "/opt/kafka/bin"
 CLUSTER_ID = "QmFja3dyaWdodC10ZXN0cw"
 CONTROLLER_PORT = 29093
+PORT_IS_TAKEN = ("already allocated", "in use")  # by another container, by another process
 
 
 class Broker(Protocol):
@@ -148,7 +149,7 @@ class Contained:
                 try:
                     return self._first_start()
                 except docker.errors.APIError as fault:
-                    if attempt == ATTEMPTS or "already allocated" not in str(fault):
+                    if attempt == ATTEMPTS or not any(words in str(fault) for words in PORT_IS_TAKEN):
                         raise
                     attempt += 1
         except (docker.errors.DockerException, requests.RequestException, EnvironmentUnfit) as fault:
