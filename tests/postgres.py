@@ -156,7 +156,7 @@ class LocalPostgres:
             "orphaned": [str(self.base)],
             "uid": self.user and self.user.pw_uid, "gid": self.user and self.user.pw_gid, "user": "tester",
             "alias": stand_in(Account("tester", self.user and self.user.pw_uid), SandboxSettings()),
-            "leash": None, "stop_signal": signal.SIGQUIT, "grace_s": 5, "farewell_s": 1, "time_s": 86_400,
+            "leash": None, "may_gain": False, "stop_signal": signal.SIGQUIT, "grace_s": 5, "farewell_s": 1, "time_s": 86_400,
             "memory_bytes": 8 << 30, "open_files": 4096, "processes": 512, "file_bytes": 2 << 30, "spare_bytes": 0,
         }  # fmt: skip
         return _Guarded(order, self.log)
