@@ -56,9 +56,16 @@ def singular(text: str) -> str:
         return text[:-3] + "y"
     if lower.endswith(("sses", "xes", "ches", "shes", "zes", "uses")) and len(lower) > 4:
         return text[:-2]
+    if lower.endswith("oes") and not lower.endswith(("shoes", "canoes")) and len(lower) > 4:
+        return text[:-2]
     if lower.endswith("s") and not lower.endswith(("ss", "us", "is")) and len(lower) > 2:
         return text[:-1]
     return text
+
+
+def a(name: str) -> str:
+    """The name with its indefinite article: `an Owner`, `a Pet`."""
+    return f"{'an' if name[:1].lower() in tuple('aeio') else 'a'} {name}"
 
 
 def pascal(text: str) -> str:
@@ -87,13 +94,16 @@ _VARIANT_AFTER = (
     "create", "update", "request", "response", "input", "output", "fields", "dto", "read", "write", "in", "out", "patch",
     "body", "payload", "view", "summary", "detail", "details", "model", "schema", "item", "list", "base", "props", "attributes",
     "full", "brief", "spec", "params", "resource", "entity", "object", "data", "info", "representation", "new", "collection",
+    "public", "serializer", "detailed", "extended",
 )  # fmt: skip
 
 
 @lru_cache(maxsize=8192)
 def stem(name: str) -> str:
-    """The noun of a schema's name without what marks a variant: `CreateOwnerRequest`, `OwnerFields` → `owner`."""
+    """The noun of a schema's name without what marks a variant: `CreateOwnerRequest`, `OwnerFields`, `OwnerWithPets` → `owner`."""
     parts = list(words(name))
+    if "with" in parts[1:-1]:
+        parts = parts[: parts.index("with", 1)]
     while len(parts) > 1 and parts[0] in _VARIANT_BEFORE:
         parts.pop(0)
     while len(parts) > 1 and parts[-1] in _VARIANT_AFTER:

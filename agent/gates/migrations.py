@@ -1,5 +1,8 @@
 """migrations: up, down, up on a real PostgreSQL; nothing is left after down, and no drift after up."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import asyncpg
 
 from agent.gates.trial import Trial, last_line, measured
@@ -39,8 +42,7 @@ async def check(trial: Trial) -> Evidence:
             if number == 1 and (left := await objects(database.dsn)):
                 fault = f"downgrade leaves {len(left)} objects behind, for example {left[0]}"
                 break
-    if not fault and not made:
-        fault = "upgrade makes no table"
+    fault = fault or missing_tables(made, trial.subject.facts)
     return await trial.evidence(
         fault is None,
         fault
@@ -50,6 +52,11 @@ async def check(trial: Trial) -> Evidence:
         tool="alembic",
         details={"postgresql": server.version, "objects": made[:200], "left_after_downgrade": left[:20]},
     )
+
+
+def missing_tables(made: Sequence[str], facts: Mapping[str, Any]) -> str | None:
+    """The fault of an upgrade that makes nothing, although something is stored; a service of hooks alone has no table."""
+    return "upgrade makes no table" if facts.get("resources") and not made else None
 
 
 async def objects(dsn: str) -> list[str]:

@@ -8,7 +8,9 @@ from agent.compiler.inference.resources import Draft, side_effect
 from agent.compiler.ir import ColumnType, Generated
 from agent.compiler.words import fold, same_noun
 
+Json = Any
 INTEGERS = (ColumnType.INTEGER, ColumnType.BIGINT, ColumnType.NUMERIC)
+_SERIES = (1, 1_000_000)
 _UUID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 _TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -110,3 +112,10 @@ class Keys:
             if all(self._known.validator.valid(one, value) for one in pointers):
                 return kind
         return None
+
+
+def made_keys(generated: Generated, *, is_text: bool) -> tuple[Json, ...]:
+    """Keys that the server makes, early and late ones. `is_text`: as a path of texts says them."""
+    if generated is Generated.IDENTITY:
+        return tuple(str(one) if is_text else one for one in _SERIES)
+    return (_UUID if generated is Generated.UUID else _TOKEN,)

@@ -12,6 +12,8 @@ from agent.compiler.schemas.views import Schemas
 from agent.compiler.words import fold, singular, stem
 
 Pointers = tuple[str, ...]
+_ANY_THING = frozenset({"item", "object", "obj", "entity", "record", "resource", "element", "row"})
+_ID_WORDS = frozenset({"pk", "uuid", "guid", "identifier"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Shaped:
     shape: Shape
     problems: list[str] = field(default_factory=list)
     supplied: set[str] = field(default_factory=set)  # in a request: what every valid body gives
+    ignored_nulls: list[str] = field(default_factory=list)  # in a request: may be null, which counts as left out
 
 
 class Known:
@@ -111,10 +114,28 @@ class Known:
             candidates.append(noun + folded)
         if folded == "id" or any(folded in (noun, noun + "id") for noun in self.nouns(model)):
             candidates.append("id")
-        found = next((known[one] for one in candidates if one in known), None)
+        found = next((known[one] for one in candidates if one in known), None) or self._spoken_of(model, folded, known)
         if found is None or not self.is_scalar(model.reads.get(found) or model.written[found]):
             return None
         return found
+
+    def _spoken_of(self, model: Model, parameter: str, known: Mapping[str, str]) -> str | None:
+        """The property at the end of a parameter that begins with some word for the thing: `item_id`, `orgId` of an OrgUnit."""
+        if parameter in _ID_WORDS and "id" in known:
+            return known["id"]
+        ends = sorted((one for one in known if parameter.endswith(one)), key=len, reverse=True)
+        return next((known[one] for one in ends if self._means(model, parameter[: -len(one)])), None)
+
+    def _means(self, model: Model, word: str) -> bool:
+        """Whether a word stands for a thing: any thing, or this one by the beginning or the end of its name."""
+        if word in _ANY_THING:
+            return True
+        others = (one for one in self.finder.drafts if one is not model.draft)
+        return (
+            word != ""
+            and any(one.startswith(word) or one.endswith(word) or word.endswith(one) for one in self.nouns(model))
+            and not any(word in map(fold, (one.name, singular(one.noun), one.noun, stem(one.name))) for one in others)
+        )
 
     def key_is_scoped(self, model: Model) -> bool:
         """Whether its key picks a row only together with the row above it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from agent.compiler.inference.keys import Keys
+from agent.compiler.inference.keys import Keys, made_keys
 from agent.compiler.inference.model import Known, Model, Shaped
 from agent.compiler.inference.parents import Parents
 from agent.compiler.inference.paths import Route
@@ -10,7 +10,7 @@ from agent.compiler.inference.properties import Properties
 from agent.compiler.inference.relations import Relations
 from agent.compiler.inference.resources import Draft, Finder, Request
 from agent.compiler.inference.shapes import Shapes
-from agent.compiler.ir import Resource
+from agent.compiler.ir import PathKey, Resource
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas
 
@@ -48,6 +48,14 @@ class Modeller:
     def path_property(self, model: Model, parameter: str) -> str | None:
         """The property that a path parameter names."""
         return self._known.path_property(model, parameter)
+
+    def takes_keys(self, pointer: str, key: PathKey) -> bool:
+        """Whether the schema of a path parameter lets in what the server makes for the key that it picks by."""
+        model = self.models[key.resource]
+        if key.property != model.key.name or model.key.generated is None:
+            return True
+        made = made_keys(model.key.generated, is_text="string" in self._known.schemas.view(pointer).types)
+        return all(self._known.validator.valid(pointer, one) is not False for one in made)
 
     def response_shape(self, model: Model, pointer: str) -> Shaped:
         """How a response shows a row."""

@@ -47,10 +47,20 @@ def side_effect(operation: RawOperation) -> str | None:
     if operation.method in ("GET", "DELETE"):
         return None
     for text in (operation.id, str(operation.node.get("summary", ""))):
-        first = words(text)[:1]
-        if first and first[0] in SIDE_EFFECTS:
-            return first[0]
+        verb = first_word(operation, text)
+        if verb in SIDE_EFFECTS:
+            return verb
     return None
+
+
+def first_word(operation: RawOperation, text: str) -> str | None:
+    """The first word of a name or summary; generators put the operation's tag before it (`login-recover_password`)."""
+    said = words(text)
+    for tag in map(words, map(str, operation.node.get("tags", ()))):
+        if tag and said[: len(tag)] == tag and len(said) > len(tag) + 1:
+            said = said[len(tag) :]
+            break
+    return said[0] if said else None
 
 
 class Finder:
@@ -224,6 +234,8 @@ class Finder:
             body = operation.body.schema_pointer if operation.body else None
             if answer.kind is Kind.ITEM and answer.entity and body and self._alike(body, answer.entity):
                 yield answer.entity
+            if answer.kind is Kind.OPEN and body and self._has(group.at_item):
+                yield self._schemas.final(body)
         if group.at_item.keys() & {"PUT", "PATCH", "DELETE"}:
             yield from self._named(group.noun)
 

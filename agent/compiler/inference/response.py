@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.compiler.ir import EnvelopeField, Meta, Wrapper
+from agent.compiler.reading.grammar import ANNOTATIONS
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas, View
 from agent.compiler.words import fold, same_noun, stem
@@ -23,6 +24,7 @@ class Kind(StrEnum):
     NOTHING = "nothing"
     ITEMS = "items"
     ITEM = "item"
+    OPEN = "open"  # the schema says nothing of it: anything, or any object
     OTHER = "other"  # a scalar, a map, a list of scalars
 
 
@@ -148,6 +150,8 @@ class Responses:
         view = self._schemas.entity(pointer)
         if view.is_array:
             return self._array(view)
+        if _is_open(view):
+            return Answer(Kind.OPEN)
         if not view.is_object:
             return Answer(Kind.OTHER)
         found = self._list(view, noun) or self._nested_list(view, noun) or self._item(view, noun)
@@ -372,3 +376,9 @@ class Responses:
                 yield from node.get("examples", ())
                 if "example" in node:
                     yield node["example"]
+
+
+def _is_open(view: View) -> bool:
+    """Whether any value satisfies a schema, or any object: nobody described the answer."""
+    said = view.properties or view.required or view.variants or view.cross or view.items or isinstance(view.extra, str)
+    return not said and view.types <= {"object"} and view.facets.keys() <= ANNOTATIONS

@@ -87,7 +87,7 @@ class Shapes:
             found = self._taken_in(model, name, pointers, shaped)
             if found is not None:
                 fields.append(found)
-                if name in view.required:
+                if name in view.required and name not in shaped.ignored_nulls:
                     shaped.supplied.add(name)
         self._check_alternatives(model, request, shaped)
         shaped.shape = Shape(model.name, tuple(fields))
@@ -101,6 +101,8 @@ class Shapes:
             if stored.generated is not None and name != model.key.name:
                 return None
             self._check_fit(model, name, pointers, shaped)
+            if self._breaks_as_null(model, name, pointers):
+                shaped.ignored_nulls.append(name)
             return ShapeField(name, name, "property")
         if name in model.references:
             return self._taken_reference(model, name, pointers, shaped)
@@ -112,6 +114,8 @@ class Shapes:
         reference = model.references[name]
         if not reference.embedded:
             self._check_fit(model, name, pointers, shaped)
+            if self._breaks_as_null(model, name, pointers):
+                shaped.problems.append(f"`{name}` may be written as null, which responses do not allow")
             return ShapeField(name, name, "reference")
         return self._embedded(name, "reference", pointers[0], self._known.models[reference.target], shaped)
 
@@ -145,10 +149,12 @@ class Shapes:
             return
         if not self._schemas.all_fit(pointers, model.reads[name]):
             shaped.problems.append(f"`{name}` may be written in a form that responses do not allow")
-        elif (
-            self._schemas.nullable(pointers) and not self._schemas.nullable(model.reads[name]) and name in model.needed
-        ):
-            shaped.problems.append(f"`{name}` may be written as null, which responses do not allow")
+
+    def _breaks_as_null(self, model: Model, name: str, pointers: Pointers) -> bool:
+        """Whether a request may write null where responses must show a value."""
+        if name not in model.needed or model.properties.get(name, _ANY).write_only:
+            return False
+        return self._schemas.nullable(pointers) and not self._schemas.nullable(model.reads[name])
 
     def _check_alternatives(self, model: Model, request: Request, shaped: Shaped) -> None:
         for pointer in model.draft.reads:

@@ -11,8 +11,8 @@ _WRITES = (Action.CREATE, Action.CREATE_MANY, Action.REPLACE, Action.PATCH, Acti
 
 
 def implied(raw: RawOperation, outcome: Outcome, models: Mapping[str, Model], *, is_secured: bool) -> tuple[int, ...]:
-    """In ascending order: 400 (or 422) by validation, 401 and 403 by security, 404 by a key, 409 by uniqueness."""
-    possible = set()
+    """In ascending order: 204 where no success is declared, 400 (or 422) by validation, 401 and 403 by security, 404 by a key, 409 by uniqueness."""
+    possible = set() if raw.success or outcome.plan is None else {raw.success_code}
     if is_secured:
         has_scopes = any(scopes for one in raw.node.get("security", ()) for scopes in one.values())
         possible |= {401, 403} if has_scopes else {401}

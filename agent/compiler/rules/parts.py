@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from agent.compiler.diagnostics import child
 from agent.compiler.inference import vocabulary
 from agent.compiler.inference.model import Model, Shaped
 from agent.compiler.inference.modeller import Modeller
@@ -22,8 +24,9 @@ from agent.compiler.rules.case import Case, Located, NotDerived, Shown, need_non
 from agent.compiler.rules.lists import Lists
 from agent.compiler.schemas.document import Document, RawOperation, RawParameter
 from agent.compiler.schemas.views import Schemas
-from agent.compiler.words import fold
+from agent.compiler.words import a, fold
 
+Json = Any
 _HEADERS = {
     "location": None,  # Plan.location
     "etag": None,
@@ -110,13 +113,13 @@ class Parts:
             key = self._key(known, step)
             tie = known.parents.get(step.collection)
             if before is not None and (tie is None or tie.reference is None):
-                raise NotDerived(f"how a {known.name} belongs to a {before.name} is not described")
+                raise NotDerived(f"how {a(known.name)} belongs to {a(before.name)} is not described")
             scopes = known.scopes.get(step.collection, ())
             ancestors.append(replace(key, via=tie.reference if tie and before is not None else None, scopes=scopes))
             pending, before = [], known
         tie = model.parents.get(collection)
         if before is not None and before is not model and tie is None:
-            raise NotDerived(f"how a {model.name} belongs to a {before.name} is not described")
+            raise NotDerived(f"how {a(model.name)} belongs to {a(before.name)} is not described")
         scopes = tuple(pending)
         if any(not one.property for one in scopes):
             raise NotDerived(f"nothing is known about the path parameter `{scopes[0].parameter}`")
@@ -137,6 +140,8 @@ class Parts:
             if case.operation.answer.json_media and pointer is None:
                 case.doubt(1, "the body of its success has no schema; none is sent")
             return Shown(None, Wrapper())
+        if case.answer.kind is Kind.OPEN:
+            return self._shown_freely(case)
         if case.answer.kind is not Kind.ITEM or case.answer.entity is None:
             raise NotDerived("what it answers is no single thing")
         whole = self._schemas.entity(pointer)
@@ -148,16 +153,27 @@ class Parts:
         self._need_envelope(case)
         other = self._modeller.of_schema(case.answer.entity)
         if other is not None and other is not model:
-            raise NotDerived(f"it answers a {other.name}, not the {model.name}")
+            raise NotDerived(f"it answers {a(other.name)}, not the {model.name}")
         shaped = self._modeller.response_shape(model, case.answer.entity)
         need_none(shaped.problems)
         if not shaped.shape.fields:
-            raise NotDerived(f"what it answers shows nothing of a {model.name}")
+            raise NotDerived(f"what it answers shows nothing of {a(model.name)}")
         names = {one.name for one in shaped.shape.fields}
         unknown = self._schemas.entity(case.answer.entity).properties.keys() - names
         if len(unknown) > len(shaped.shape.fields):
-            raise NotDerived(f"what it answers is not described as a {model.name}")
+            raise NotDerived(f"what it answers is not described as {a(model.name)}")
         return Shown(shaped.shape, case.answer.wrapper)
+
+    def _shown_freely(self, case: Case) -> Shown:
+        """The thing, or an empty object where it is gone: the document does not describe the answer. Raises NotDerived."""
+        model = case.thing
+        if case.operation.method == "DELETE":
+            case.doubt(1, "its answer is not described; it is an empty object")
+            return Shown(None, Wrapper(bare=True))
+        case.doubt(1, f"its answer is not described; it shows what is known of {model.name}")
+        shaped = self._modeller.response_shape(model, model.draft.entity)
+        need_none(shaped.problems)
+        return Shown(shaped.shape, Wrapper())
 
     def _plan(
         self, case: Case, action: Action, located: Located, shown: Shown, unknown: Iterable[RawParameter] = ()
@@ -192,7 +208,7 @@ class Parts:
             one.method == "PUT" and not self._routes[one.path].ends_with_item for one, _ in model.writes
         )
         if not made and not model.draft.singleton:
-            case.doubt(1, f"no operation makes a {model.name}: rows come from elsewhere")
+            case.doubt(1, f"no operation makes {a(model.name)}: rows come from elsewhere")
 
     def _ignored(
         self, case: Case, unknown: Iterable[RawParameter] = (), harmless: Iterable[str] = ()
@@ -221,31 +237,36 @@ class Parts:
         return tuple(ignored)
 
     def _has_link_header(self, operation: RawOperation) -> bool:
-        _, response = operation.responses[operation.success]
-        return any(fold(name) in ("link", "xnextcursor") for name in response.get("headers", {}))
+        return any(fold(name) in ("link", "xnextcursor") for name in self._success_headers(operation))
 
     def _headers(self, operation: RawOperation, *, many: bool) -> tuple[HeaderField, ...]:
-        _, response = operation.responses[operation.success]
         found = []
-        for name in response.get("headers", {}):
+        for name in self._success_headers(operation):
             source = _HEADERS.get(fold(name))
             if source is not None and many:
                 found.append(HeaderField(name, source))
         return tuple(found)
 
     def _missing_headers(self, operation: RawOperation) -> list[str]:
+        headers = self._success_headers(operation)
+        return [n for n, header in headers.items() if header.get("required") is True and fold(n) not in _HEADERS]
+
+    def _success_headers(self, operation: RawOperation) -> dict[str, Mapping[str, Json]]:
+        """Headers of the success by name; none where no success is declared."""
+        if not operation.success:
+            return {}
         pointer, response = operation.responses[operation.success]
-        missing = []
-        for name in response.get("headers", {}):
-            _, header = self._document.follow(f"{pointer}/headers/{name.replace('~', '~0').replace('/', '~1')}")
-            if header.get("required") is True and fold(name) not in _HEADERS:
-                missing.append(name)
-        return missing
+        names = response.get("headers", {})
+        return {name: self._document.follow(child(pointer, "headers", name))[1] for name in names}
 
     def _has_items(self, case: Case) -> bool:
         group = self._groups.get(case.route.collection)
         return group is not None and bool(group.at_item or "POST" in group.at_collection)
 
-    def _has_item_path(self, route: Route) -> bool:
-        group = self._groups.get(route.collection)
-        return group is not None and "GET" in group.at_item
+    def _has_item_path(self, case: Case) -> bool:
+        """Whether a new row can be read below its collection by its key."""
+        group, model = self._groups.get(case.route.collection), case.thing
+        if group is None or "GET" not in group.at_item:
+            return False
+        picked = self._modeller.path_property(model, self._routes[group.at_item["GET"].path].steps[-1].parameter)
+        return picked in (None, model.key.name)

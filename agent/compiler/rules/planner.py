@@ -62,10 +62,19 @@ class Planner(Reads, Writes):
             for rule in self.rules:
                 outcome = rule(case)
                 if outcome is not None:
+                    self._need_open_path(case, outcome)
                     return outcome
         except NotDerived as against:
             return hooked(case.rule, str(against))
         return hooked("unknown", "no rule knows what it does")
+
+    def _need_open_path(self, case: Case, outcome: Outcome) -> None:
+        """Raises NotDerived where the path does not let in a key that the server makes."""
+        plan = outcome.plan
+        for key in (*plan.ancestors, *([plan.key] if plan.key else [])) if plan else ():
+            parameter = case.operation.parameter(key.parameter, "path")
+            if parameter is not None and not self._modeller.takes_keys(parameter.schema_pointer, key):
+                raise NotDerived(f"`{key.parameter}` does not allow every key that the server makes for {key.resource}")
 
     # --- what cannot be served or understood at all ---
 
@@ -109,7 +118,9 @@ class Planner(Reads, Writes):
     def _unusual(self, case: Case) -> Outcome | None:
         operation = case.operation
         if not operation.success:
-            return hooked("no-success", "the document declares no success")
+            if operation.method == "GET" or any(one[0] not in "45" for one in operation.responses):
+                return hooked("no-success", "the document declares no success")
+            case.doubt(1, "the document declares no success; a 204 without a body is sent")
         if operation.success_code == 202:
             return hooked(
                 "asynchronous", "it answers 202: the work is done later, in a way that the document does not say"

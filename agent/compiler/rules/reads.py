@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from agent.compiler.inference.model import Model
 from agent.compiler.inference.paths import Route, Step
-from agent.compiler.inference.response import Kind
+from agent.compiler.inference.response import Answer, Kind
 from agent.compiler.ir import (
     Action,
     EnvelopeField,
@@ -18,23 +18,31 @@ from agent.compiler.ir import (
 from agent.compiler.rules.case import Case, Located, NotDerived, Outcome, hooked, need_none
 from agent.compiler.rules.lists import ListParts
 from agent.compiler.rules.parts import Parts
-from agent.compiler.words import words
+from agent.compiler.words import a, words
 
 
 class Reads(Parts):
     """Lists, items, deletions."""
 
     def _get_collection(self, case: Case) -> Outcome:
+        if case.answer.kind is Kind.OPEN and self._takes_lists(case):
+            case.doubt(1, f"its answer is not described; it lists what is known of {case.thing.name}")
+            case.answer = Answer(Kind.ITEMS, case.thing.draft.entity)
         if case.answer.kind is Kind.ITEMS:
             return self._list(case)
         if case.answer.kind is Kind.ITEM and case.thing.draft.singleton:
             return self._get(case, "singleton", None)
         return hooked("unknown", "it answers neither a list nor a thing that can be written")
 
+    def _takes_lists(self, case: Case) -> bool:
+        """Whether an answer that is not described may be an array, of a collection that has items."""
+        pointer = case.operation.answer.schema_pointer
+        return pointer is not None and not self._schemas.entity(pointer).types and self._has_items(case)
+
     def _get_item(self, case: Case) -> Outcome:
         if case.answer.kind is Kind.ITEMS:
             return self._list(case)
-        if case.answer.kind is not Kind.ITEM:
+        if case.answer.kind not in (Kind.ITEM, Kind.OPEN):
             return hooked("unknown", "it answers nothing that is stored")
         return self._get(case, "lookup" if case.route.steps[-1].field else "get", case.route.steps[-1])
 
@@ -53,7 +61,7 @@ class Reads(Parts):
         model = case.thing
         assert case.answer.entity is not None
         if case.answer.entity not in model.draft.reads and self._modeller.of_schema(case.answer.entity) is not model:
-            raise NotDerived(f"the items that it answers are not described as a {model.name}")
+            raise NotDerived(f"the items that it answers are not described as {a(model.name)}")
         self._need_envelope(case)
         located, filters = self._list_chain(case)
         shaped = self._modeller.response_shape(model, case.answer.entity)

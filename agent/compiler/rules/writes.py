@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from agent.compiler.inference.model import Model
+from agent.compiler.inference.model import Model, Shaped
 from agent.compiler.inference.resources import Request
 from agent.compiler.inference.response import Kind
 from agent.compiler.ir import (
@@ -17,7 +17,7 @@ from agent.compiler.ir import (
 )
 from agent.compiler.rules.case import Case, Located, NotDerived, Outcome, hooked, need_none
 from agent.compiler.rules.parts import Parts
-from agent.compiler.words import fold
+from agent.compiler.words import a, fold
 
 
 class Writes(Parts):
@@ -29,22 +29,27 @@ class Writes(Parts):
         located = self._locate(case, None)
         shaped = self._modeller.request_shape(case.thing, request)
         need_none(shaped.problems)
+        self._doubt_nulls(case, shaped)
         self._need_sources(case, shaped, located)
         if request.many:
             return self._written_many(case, Action.CREATE_MANY, request, located)
         shown = self._shown(case)
         self._doubt_key(case)
         plan = self._plan(case, Action.CREATE, located, shown)
-        has_location = case.operation.success_code == 201 and self._has_item_path(case.route)
+        has_location = case.operation.success_code == 201 and self._has_item_path(case)
         return case.derived(replace(plan, location=has_location), request)
 
     def _request(self, case: Case, without_body: str) -> Request:
         """How the body describes the thing. Raises NotDerived, with `without_body` where there is none."""
         request = self._finder.request(case.operation, case.thing.draft)
         if request is None:
-            describes_another = f"its body does not describe a {case.thing.name}"
+            describes_another = f"its body does not describe {a(case.thing.name)}"
             raise NotDerived(describes_another if case.operation.body else without_body)
         return request
+
+    def _doubt_nulls(self, case: Case, shaped: Shaped) -> None:
+        for name in shaped.ignored_nulls:
+            case.doubt(1, f"`{name}` as null counts as left out, since responses must show a value")
 
     def _doubt_key(self, case: Case) -> None:
         model, group = case.thing, self._groups.get(case.route.collection)
@@ -119,10 +124,11 @@ class Writes(Parts):
         model = case.thing
         shaped = self._modeller.request_shape(model, request)
         need_none(shaped.problems)
+        self._doubt_nulls(case, shaped)
         if action is Action.PATCH and self._has_conditions(model):
             raise NotDerived("the response's conditions tie properties together: a partial change could break them")
         if not shaped.shape.fields:
-            raise NotDerived(f"its body changes nothing of a {model.name}")
+            raise NotDerived(f"its body changes nothing of {a(model.name)}")
         plan = self._plan(case, action, located, self._shown(case))
         return case.derived(replace(plan, version=self._version(model, request)), request)
 
@@ -157,7 +163,7 @@ class Writes(Parts):
 
     def _keyed_by_body(self, case: Case, action: Action) -> Outcome:
         model = case.thing
-        request = self._request(case, f"its body does not describe a {model.name}")
+        request = self._request(case, f"its body does not describe {a(model.name)}")
         located = self._locate(case, None)
         if model.draft.singleton:
             return self._changed_singleton(case, action, request, located)

@@ -147,10 +147,12 @@ class RawOperation:
 
     @property
     def success_code(self) -> int:
-        """The number of the success status; ranges and `default` become the usual number of the method."""
+        """The number of the success status; ranges and `default` become the usual number of the method, none becomes 204."""
         if self.success.isdecimal():
             return int(self.success)
-        empty = self.content(self.success).is_empty if self.success else True
+        if not self.success:
+            return 204
+        empty = self.content(self.success).is_empty
         if self.method == "POST":
             return 201
         return 204 if self.method == "DELETE" and empty else 200

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from agent.compiler.ir import Operation
+from agent.compiler.ir import Action, Operation, Verdict
 from agent.compiler.targets.python_fastapi.manifest import pending_media_type
-from tests.unit.compiler.conftest import answer, api, but, operation
+from agent.compiler.words import singular, stem
+from tests.unit.compiler.conftest import REF, answer, api, body, but, operation
 
 Json = Any
 
@@ -72,3 +73,155 @@ def test_form_of_what_is_pending(status: str, media_type: str) -> None:
     error = answer({"type": "object", "properties": {"code": {"type": "integer"}, "message": {"type": "string"}}})
 
     assert pending_media_type(one(responds("/things/{id}", "get", **{f"_{status}": error}), "getThing")) == media_type
+
+
+def untyped(document: dict[str, Json]) -> None:
+    """What FastAPI says of a function without a return type: 200, and any JSON."""
+    things, item = document["paths"]["/things"], document["paths"]["/things/{id}"]
+    for one in (things["get"], things["post"], item["get"], item["put"], item["delete"]):
+        one["responses"] = {"200": answer({"title": "Response"})}
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "shows"),
+    [
+        ("listThings", Action.LIST, True),
+        ("createThing", Action.CREATE, True),
+        ("getThing", Action.GET, True),
+        ("putThing", Action.REPLACE, True),
+        ("deleteThing", Action.DELETE, False),
+    ],
+)
+def test_answer_that_nobody_described(name: str, action: Action, shows: bool) -> None:
+    """The thing is known from what is sent; whatever shows it satisfies a schema that allows anything."""
+    found = one(untyped, name)
+
+    assert found.plan is not None
+    assert (found.plan.action, found.plan.shape is not None, found.plan.wrapper.bare) == (action, shows, not shows)
+    assert found.confidence == "medium"
+
+
+def test_null_that_responses_do_not_allow_counts_as_left_out() -> None:
+    """`name: str | None = None` of a partial update: what every row must show is never made null."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["openapi"] = "3.1.0"
+        patch = {"type": "object", "properties": {"name": {"type": ["string", "null"]}}}
+        document["paths"]["/things/{id}"]["patch"] = {
+            "operationId": "patchThing",
+            "requestBody": body(patch),
+            "responses": {"200": answer(REF)},
+        }
+
+    found = one(change, "patchThing")
+
+    assert found.verdict is Verdict.DERIVED
+    assert found.alternative == "`name` as null counts as left out, since responses must show a value"
+
+
+def test_null_supplies_nothing() -> None:
+    """A create whose required property may be null does not give what responses must show."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["openapi"] = "3.1.0"
+        new = {"type": "object", "required": ["name"], "properties": {"name": {"type": ["string", "null"]}}}
+        document["paths"]["/things"]["post"]["requestBody"] = body(new)
+
+    assert one(change, "createThing").reason == "`name` is required in responses and nothing supplies it"
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "name", "status"),
+    [("/things", "post", "createThing", 204), ("/things/{id}", "put", "putThing", 204), ("/things/{id}", "delete", "deleteThing", 204)],
+)  # fmt: skip
+def test_success_that_nobody_declared(path: str, method: str, name: str, status: int) -> None:
+    """Old documents name only errors: what is done is answered without a body."""
+    found = one(lambda d: d["paths"][path][method].update(responses={"400": {"description": ""}}), name)
+
+    assert found.verdict is Verdict.DERIVED
+    assert found.success == status
+    assert status in found.implied
+
+
+def test_reading_needs_a_declared_success() -> None:
+    """Nobody knows what a GET shows that declares no success."""
+    nothing = {"responses": {"400": {"description": ""}}}
+
+    assert one(lambda d: d["paths"]["/things/{id}"]["get"].update(nothing), "getThing").rule == "no-success"
+
+
+def renamed(parameter: str) -> Callable[[dict[str, Json]], object]:
+    """The parameter of an item's path under another name."""
+
+    def change(document: dict[str, Json]) -> None:
+        item = document["paths"].pop("/things/{id}")
+        item["parameters"][0]["name"] = parameter
+        document["paths"][f"/things/{{{parameter}}}"] = item
+
+    return change
+
+
+@pytest.mark.parametrize("parameter", ["item_id", "thingId", "thId", "pk", "someThingId"])
+def test_parameter_that_speaks_of_the_thing(parameter: str) -> None:
+    """`item_id`, an abbreviation or a longer name: it is the id of the thing at whose place it stands."""
+    found = one(renamed(parameter), "getThing")
+
+    assert found.plan is not None
+    assert found.plan.key is not None
+    assert found.plan.key.property == "id"
+
+
+def test_parameter_that_speaks_of_another_thing() -> None:
+    """`/things/{ownerId}` is no thing by its id."""
+    assert one(renamed("ownerId"), "getThing").reason == "no property of Thing answers to the path parameter `ownerId`"
+
+
+def test_location_names_a_row_as_its_path_does() -> None:
+    """No Location where a row is read by another property than its key."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["components"]["schemas"]["Thing"]["properties"]["slug"] = {"type": "string"}
+        document["components"]["schemas"]["Thing"]["required"].append("slug")
+        renamed("slug")(document)
+        document["paths"]["/things/{slug}"]["parameters"][0]["schema"] = {"type": "string"}
+
+    by_slug, by_key = one(change, "createThing"), one(lambda d: d, "createThing")
+
+    assert by_slug.plan is not None
+    assert by_key.plan is not None
+    assert (by_slug.plan.location, by_key.plan.location) == (False, True)
+
+
+def test_path_that_does_not_let_in_the_keys_that_the_server_makes() -> None:
+    """Whoever makes the eleventh thing could never read it."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["paths"]["/things/{id}"]["parameters"][0]["schema"]["maximum"] = 10
+
+    assert one(change, "getThing").reason == "`id` does not allow every key that the server makes for Thing"
+
+
+def test_tag_before_a_name_is_no_verb() -> None:
+    """`login-recover_things` of the tag `login` recovers; it does not log in."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["paths"]["/things"]["post"].update(operationId="login-create_thing", tags=["login"])
+
+    assert one(change, "login-create_thing").verdict is Verdict.DERIVED
+
+
+@pytest.mark.parametrize(
+    ("component", "noun"),
+    [("HeroPublicWithTeam", "hero"), ("HeroPublic", "hero"), ("TeamWith", "teamwith"), ("WithholdingTax", "withholdingtax")],
+)  # fmt: skip
+def test_variants_by_name(component: str, noun: str) -> None:
+    """What a schema adds to a thing is no part of the thing's name."""
+    assert stem(component) == noun
+
+
+@pytest.mark.parametrize(
+    ("plural", "noun"), [("heroes", "hero"), ("shoes", "shoe"), ("canoes", "canoe"), ("boxes", "box")]
+)  # fmt: skip
+def test_singular(plural: str, noun: str) -> None:
+    """English plurals in -oes."""
+    assert singular(plural) == noun

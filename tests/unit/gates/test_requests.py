@@ -12,6 +12,7 @@ from agent.gates.document import count_operations, differences
 from agent.gates.holes import hole_faults
 from agent.gates.live import Answer, free_port
 from agent.gates.load import busy_percent, candidates, cpu_times, issued_percent, load_faults, operation_weights
+from agent.gates.migrations import missing_tables
 from agent.gates.requests import encoded, fill, is_complete, operation_request
 from agent.gates.seed import entity_in, path_query, put_reference
 from agent.gates.vary import varied, varied_bodies
@@ -223,6 +224,13 @@ def test_hole_in_a_declared_form(status: int, media_type: str, body: bytes, faul
     answer = Answer(status, httpx.Headers({"content-type": media_type}), body)
 
     assert len(hole_faults(answer, "application/json")) == faults
+
+
+def test_tables_are_missing_only_where_something_is_stored() -> None:
+    """A document of actions alone becomes a service without a table."""
+    assert missing_tables([], {"resources": []}) is None
+    assert missing_tables([], {"resources": [{"name": "Thing"}]}) == "upgrade makes no table"
+    assert missing_tables(["things"], {"resources": [{"name": "Thing"}]}) is None
 
 
 def test_no_answer_is_a_fault() -> None:

@@ -9,6 +9,7 @@ from agent.compiler.targets.python_fastapi.project import (
 )
 
 _IMPLIED_REASONS = {
+    204: "the document declares no success",
     400: "the document restricts the request, but declares no status for one that breaks the restriction",
     401: "the document secures the operation, but does not declare 401",
     403: "the document demands scopes, but does not declare 403",
