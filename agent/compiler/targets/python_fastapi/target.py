@@ -25,6 +25,7 @@ WOVEN = {
     "REPORT.md": "REPORT.md.jinja",
     "RUNBOOK.md": "RUNBOOK.md.jinja",
     "app/hooks.py": "hooks.py.jinja",
+    "app/paths.py": "paths.py.jinja",
     "app/resources.py": "resources.py.jinja",
     "app/routers/__init__.py": "routers.py.jinja",
     "app/service.py": "service.py.jinja",

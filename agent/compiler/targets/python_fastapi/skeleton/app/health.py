@@ -1,7 +1,6 @@
 """Is the process alive, is it ready, what does it measure, what does it promise: routes of our own beside the contract."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -15,20 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.database import Database
 from app.dispatch import Dispatch
 from app.errors import Problem
+from app.paths import Paths
 from app.routing import answer
 from app.telemetry import Metrics
 
 REVISION = text("SELECT version_num FROM alembic_version")
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Where the routes lie: at the root, or below /_backwright where the contract uses that path itself."""
-
-    live: str = "/health/live"
-    ready: str = "/health/ready"
-    metrics: str = "/metrics"
-    document: str = "/openapi.json"
 
 
 def newest_revision() -> str | None:

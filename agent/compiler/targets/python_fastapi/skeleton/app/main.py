@@ -20,8 +20,9 @@ from app.database import Database
 from app.dispatch import Dispatch
 from app.endpoint import include
 from app.errors import PROBLEM
-from app.health import Health, Paths, newest_revision
+from app.health import Health, newest_revision
 from app.middleware import Observe
+from app.paths import PATHS, Paths
 from app.routing import Routes, Runtime, answer
 from app.settings import Settings
 from app.telemetry import Metrics, configure_traces
@@ -43,7 +44,7 @@ class Service:
 
 def load_service() -> Service:
     """The service that lies in this folder."""
-    from app.service import BASE_PATH, NAME, PATHS, ROUTERS
+    from app.service import BASE_PATH, NAME, ROUTERS
 
     return Service(NAME, BASE_PATH, (ROOT / "openapi.json").read_bytes(), ROUTERS, PATHS, newest_revision())
 

@@ -4,7 +4,7 @@ import os
 import sys
 from http.client import HTTPConnection, HTTPException
 
-from app.service import PATHS
+from app.paths import PATHS
 
 
 def main() -> int:

@@ -1,13 +1,11 @@
 """What this service is: its name, its place and its operations. Generated from the document by Backwright."""
 
-from app.health import Paths
 from app.routers import catalogue, house, members, tools
 from app.routing import Routes
 
 NAME = "tool-library"
 TITLE = "Tool Library"
 BASE_PATH = "/api/v1"
-PATHS = Paths(live="/health/live", ready="/health/ready", metrics="/metrics", document="/openapi.json")
 ROUTERS: tuple[Routes, ...] = (
     members.routes,
     tools.routes,

@@ -1,6 +1,8 @@
 """The library below the routers, on the sample: whatever this service is, these rules hold for it."""
 
 import shlex
+import subprocess
+import sys
 import time
 import uuid
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.dev import env_file
+from app.main import ROOT
 from app.model import Type
 from app.values import Unstorable, to_column
 from tests.harness import Client, decode
@@ -586,6 +589,14 @@ def test_env_file_carries_the_minted_settings(sample_credentials: Json) -> None:
     shown = dict(line.removeprefix("# ").split(": ", 1) for line in text.splitlines() if line.startswith("# "))
     assert shown.keys() == sample_credentials["schemes"].keys()
     assert decode(shown["key"].encode()) == {"headers": sample_credentials["schemes"]["key"]["headers"]}
+
+
+def test_probe_loads_nothing_of_the_service() -> None:
+    """The image's health check runs every ten seconds and has three: on a busy machine the service's imports take longer."""
+    code = "import sys, app.probe; print(*sorted(name for name in sys.modules if name.partition('.')[0] == 'app'))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert loaded.split() == ["app", "app.paths", "app.probe"]
 
 
 # --- Around the operations ------------------------------------------------------------------------------------------
