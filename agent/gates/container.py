@@ -42,7 +42,7 @@ async def check(trial: Trial) -> Evidence:
             return await trial.skipped(f"{engine} answers, but the image {image} is not on this machine")
     trial.tools.progress(f"container: {engine} build")
     tag = f"backwright-check:{trial.subject.digest.removeprefix('sha256:')[:12]}"
-    built = await trial.engine(engine, "build", "--tag", tag, ".")
+    built = await trial.engine(engine, "build", "--force-rm", "--tag", tag, ".")
     await _ask(trial, engine, "image", "rm", "--force", tag)
     if built.exit_code and UNREACHABLE.search(built.output):
         return await trial.skipped("the build needs packages that cannot be fetched from inside a container here")
