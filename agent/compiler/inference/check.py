@@ -47,7 +47,7 @@ class Checker:
             return None
         for what, content in self._contents(plan):
             body = _wrapped(plan.wrapper, content, operation.success_code)
-            if body is not _NONE and self._validator.valid(pointer, body) is False:
+            if body is not _NONE and self._validator.shown(pointer, body) is False:
                 return f"{what} that was made by the plan does not satisfy the schema of the answer"
         return None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agent.compiler.ir import EnvelopeField, Meta, Wrapper
+from agent.compiler.ir import ColumnType, EnvelopeField, Meta, Wrapper
 from agent.compiler.reading.grammar import ANNOTATIONS
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas, View
@@ -80,6 +80,9 @@ _NUMBERS: dict[str, Meta] = {
             "totalrecords",
             "totalrows",
             "totalsize",
+            "totalentries",
+            "totalnumber",
+            "numfound",
         ],
         Meta.TOTAL,
     ),
@@ -111,7 +114,7 @@ _TEXTS: dict[str, Meta] = {
     **dict.fromkeys(["timestamp", "time"], Meta.NOW),
 }
 _FLAGS: dict[str, Meta] = dict.fromkeys(
-    ["hasmore", "hasnext", "hasnextpage", "more", "truncated", "istruncated"], Meta.HAS_MORE
+    ["hasmore", "hasnext", "hasnextpage", "more", "moreresults", "truncated", "istruncated"], Meta.HAS_MORE
 )
 _TRUE = frozenset(["success", "ok", "successful"])
 _FIXED = frozenset(
@@ -188,7 +191,9 @@ class Responses:
         if len(named) != 1 or "id" in view.properties:
             return None
         name = named[0]
-        if not all(self._is_meta(view, other) for other in view.properties if other != name):
+        # A list of what the path names may say more than envelopes usually do.
+        is_beside = self._is_meta if not same_noun(name, noun) else self._is_meta_or_scalar
+        if not all(is_beside(view, other) for other in view.properties if other != name):
             return None
         entity = self._object_items(view.properties[name])
         assert entity is not None
@@ -196,8 +201,9 @@ class Responses:
         return Answer(Kind.ITEMS, entity, Wrapper((name,), fields), missing)
 
     def _object_items(self, pointers: tuple[str, ...]) -> str | None:
-        items = self._schemas.merged(pointers).items
-        return self._schemas.final(items) if items and self._schemas.entity(items).is_object else None
+        """The schema of the items; of several the one that describes them (a generic wrapper says no more than `object`)."""
+        items = (self._schemas.view(one).items for one in pointers)
+        return next((self._schemas.final(one) for one in items if one and self._schemas.entity(one).is_object), None)
 
     def _names_list(self, view: View, name: str, noun: str) -> bool:
         entity = self._object_items(view.properties[name]) or ""
@@ -242,6 +248,10 @@ class Responses:
         return (
             fold(name) in ITEM_NAMES or same_noun(name, noun) or (component != "" and same_noun(name, stem(component)))
         )
+
+    def _is_meta_or_scalar(self, view: View, name: str) -> bool:
+        column = self._schemas.column(self._schemas.merged(view.properties[name]))
+        return self._is_meta(view, name) or column is not ColumnType.JSON
 
     # --- fields ---
 

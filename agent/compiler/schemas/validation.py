@@ -39,7 +39,8 @@ class Validator:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._steps = 0
-        keywords = {"$ref": self._ref, "pattern": _pattern, "format": _format}
+        self._is_response = False
+        keywords = {"$ref": self._ref, "pattern": _pattern, "format": _format, "required": self._required}
         kind: Any = extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call]  # jsonschema's own gap
         self._root = kind(dict(document.tree))
 
@@ -55,6 +56,28 @@ class Validator:
             return next(self._root.evolve(schema=schema).iter_errors(value), None) is None
         except (_Unknown, RecursionError):
             return None
+
+    def shown(self, pointer: str, value: Json) -> bool | None:
+        """`valid` for a response: what is write-only is required of requests alone."""
+        self._is_response = True
+        try:
+            return self.valid(pointer, value)
+        finally:
+            self._is_response = False
+
+    def _required(self, validator: Any, names: list[str], instance: Json, schema: Json) -> Iterator[ValidationError]:
+        if not isinstance(instance, dict):
+            return
+        for name in names:
+            if name not in instance and not (self._is_response and self._is_write_only(schema, name)):
+                yield ValidationError("lacks a property")
+
+    def _is_write_only(self, schema: Json, name: str) -> bool:
+        own = schema.get("properties", {}).get(name)
+        if not isinstance(own, dict):
+            return False
+        referred = self._document.at(unquote(own["$ref"][1:])) if "$ref" in own else None
+        return any(isinstance(one, dict) and one.get("writeOnly") is True for one in (own, referred))
 
     def _ref(self, validator: Any, reference: str, instance: Json, schema: Json) -> Iterator[ValidationError]:
         self._steps += 1

@@ -225,3 +225,45 @@ def test_variants_by_name(component: str, noun: str) -> None:
 def test_singular(plural: str, noun: str) -> None:
     """English plurals in -oes."""
     assert singular(plural) == noun
+
+
+def test_write_only_property_is_required_of_requests_alone() -> None:
+    """`required: [email, password]` with a write-only password: no response shows it, and none has to."""
+
+    def change(document: dict[str, Json]) -> None:
+        thing = document["components"]["schemas"]["Thing"]
+        thing["properties"]["password"] = {"type": "string", "writeOnly": True}
+        thing["required"].append("password")
+        document["components"]["schemas"]["Whole"] = {"allOf": [REF]}
+        whole = answer({"$ref": "#/components/schemas/Whole"})
+        document["paths"]["/things/{id}"]["get"]["responses"]["200"] = whole
+
+    for name in ("listThings", "createThing", "getThing", "putThing"):
+        assert one(change, name).verdict is Verdict.DERIVED, name
+
+
+def enveloped(**properties: Json) -> Callable[[dict[str, Json]], object]:
+    """The list in an object with these properties."""
+    listed = answer({"type": "object", "properties": properties})
+    return lambda d: d["paths"]["/things"]["get"]["responses"].update({"200": listed})
+
+
+def test_list_of_what_the_path_names_may_say_more() -> None:
+    """`{things, took, restricted}`: what no rule knows and nobody requires is left out."""
+    things = {"type": "array", "items": REF}
+
+    found = one(enveloped(things=things, took={"type": "number"}, restricted={"type": "boolean"}), "listThings")
+    other = one(enveloped(parts=things, took={"type": "number"}, restricted={"type": "boolean"}), "listThings")
+
+    assert (found.verdict, other.verdict) == (Verdict.DERIVED, Verdict.HOOKED)
+
+
+def test_generic_wrapper_does_not_hide_the_items() -> None:
+    """`allOf` of a wrapper around any objects, and of what the objects are."""
+
+    def change(document: dict[str, Json]) -> None:
+        wrapper = {"type": "object", "properties": {"data": {"type": "array", "items": {"type": "object"}}}}
+        own = {"properties": {"data": {"type": "array", "items": REF}}}
+        document["paths"]["/things"]["get"]["responses"]["200"] = answer({"allOf": [wrapper, own]})
+
+    assert one(change, "listThings").verdict is Verdict.DERIVED
