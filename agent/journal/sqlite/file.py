@@ -13,11 +13,12 @@ from agent.journal import sql
 LATEST: Final = max(number for number, _ in sql.migrations("sqlite"))
 STATEMENTS = 300  # prepared ones that are kept: some fifty, and ten more by number of rows
 WRITER = (
+    "page_size=8192",  # of a new file; an old one keeps its own
     "journal_mode=WAL",
     "synchronous=FULL",
     "cache_size=-65536",  # 64 MiB: the index of idempotency keys is read at random
     "temp_store=MEMORY",
-    "wal_autocheckpoint=4000",
+    "wal_autocheckpoint=2000",
 )
 READER = ("query_only=ON",)
 
