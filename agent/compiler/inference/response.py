@@ -13,7 +13,7 @@ from agent.compiler.ir import ColumnType, EnvelopeField, Meta, Wrapper
 from agent.compiler.reading.grammar import ANNOTATIONS
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas, View
-from agent.compiler.words import fold, same_noun, stem
+from agent.compiler.words import fold, same_noun, singular, stem
 
 Json = Any
 
@@ -133,6 +133,7 @@ _CONTAINERS = frozenset(
         "listmeta",
         "cursor",
         "links",
+        "pageable",
     ]
 )
 # A null here would say that the list ends.
@@ -290,7 +291,10 @@ class Responses:
         for name, pointers in view.properties.items():
             if name == skip or self._schemas.flag(pointers, "writeOnly"):
                 continue
-            found = list(self._field((*path, name), pointers, many=many, needed=name in view.required))
+            needed = name in view.required
+            found = list(self._field((*path, name), pointers, many=many, needed=needed))
+            if many and skip and not found and _counts(fold(name), skip) and self._is_number(pointers):
+                found = [EnvelopeField((*path, name), Meta.TOTAL)]
             fields += found
             if not found and name in view.required:
                 missing.append(".".join((*path, name)))
@@ -302,6 +306,10 @@ class Responses:
                 for one in fields
             ]
         return tuple(fields), tuple(missing)
+
+    def _is_number(self, pointers: tuple[str, ...]) -> bool:
+        types = self._schemas.merged(pointers).types
+        return bool(types) and types <= {"integer", "number"}
 
     def _field(
         self, path: tuple[str, ...], pointers: tuple[str, ...], *, many: bool, needed: bool
@@ -392,3 +400,9 @@ def _is_open(view: View) -> bool:
     """Whether any value satisfies a schema, or any object: nobody described the answer."""
     said = view.properties or view.required or view.variants or view.cross or view.items or isinstance(view.extra, str)
     return not said and view.types <= {"object"} and view.facets.keys() <= ANNOTATIONS
+
+
+def _counts(name: str, listed: str) -> bool:
+    """Whether a field says how many of the listed there are: `articlesCount`, `totalArticles`."""
+    nouns = (fold(listed), fold(singular(listed)))
+    return any(name in (noun + "count", noun + "total", "total" + noun, "numberof" + noun) for noun in nouns)

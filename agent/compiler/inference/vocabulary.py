@@ -22,7 +22,7 @@ ACTIONS = _set(
     "review revoke rollback rotate run save scale scan schedule segment send settle share ship sign signal skip snooze solve start "
     "stop submit subscribe suspend swap switch sync synchronize terminate test transfer transform transition translate trigger unarchive "
     "unassign unban unblock undo unfollow uninstall unlike unlink unlock unmute unpin unpublish unsubscribe unsuspend upgrade upload "
-    "use validate verify vote void wipe withdraw"
+    "use validate verify vote void wipe withdraw favorite favourite unfavorite star unstar bookmark watch unwatch restock"
 )
 
 # Rule 18: authentication and sessions.

@@ -53,8 +53,7 @@ class Lists:
     def read(self, operation: RawOperation, model: Model, has_next: bool) -> ListParts:
         """`has_next`: the response has a place for the next cursor or link."""
         parts = ListParts()
-        parameters = [one for one in operation.parameters if one.place == "query"]
-        rest = self._page(parameters, parts, has_next)
+        rest = self._page(operation.query(), parts, has_next)
         rest = self._sort(rest, model, parts)
         for parameter in rest:
             found = self.filter(parameter, model)

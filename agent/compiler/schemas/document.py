@@ -111,6 +111,28 @@ class RawOperation:
         """The parameter of that name and place."""
         return next((one for one in self.parameters if (one.name, one.place) == (name, place)), None)
 
+    def query(self) -> list[RawParameter]:
+        """What may stand in the query: parameters, and the members of an object that is spread over it."""
+        return [part for one in self.parameters if one.place == "query" for part in self._spread(one)]
+
+    def _spread(self, parameter: RawParameter) -> list[RawParameter]:
+        node = parameter.node
+        if node.get("style", "form") != "form" or node.get("explode", True) is not True or "schema" not in node:
+            return [parameter]
+        pointer, schema = self._document.follow(parameter.schema_pointer)
+        members = schema.get("properties") if isinstance(schema, dict) and schema.get("type") == "object" else None
+        if not members:
+            return [parameter]
+        required = schema.get("required", ()) if parameter.required else ()
+        taken = {one.name for one in self.parameters if one.place == "query"}
+        return [
+            RawParameter(
+                name, "query", parameter.pointer, child(pointer, "properties", name), {"required": name in required}
+            )
+            for name in members
+            if name not in taken
+        ]
+
     @cached_property
     def body(self) -> RawContent | None:
         """The request body, if one is declared."""

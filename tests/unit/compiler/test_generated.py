@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.compiler.ir import Action, Operation, Verdict
+from agent.compiler.ir import Action, Meta, Operation, PagingStyle, Verdict
 from agent.compiler.targets.python_fastapi.manifest import pending_media_type
 from agent.compiler.words import singular, stem
 from tests.unit.compiler.conftest import REF, answer, api, body, but, operation
@@ -267,3 +267,69 @@ def test_generic_wrapper_does_not_hide_the_items() -> None:
         document["paths"]["/things"]["get"]["responses"]["200"] = answer({"allOf": [wrapper, own]})
 
     assert one(change, "listThings").verdict is Verdict.DERIVED
+
+
+def spring(document: dict[str, Json]) -> None:
+    """`Page<Thing> list(Pageable pageable)` as springdoc writes it."""
+    schemas, flag = document["components"]["schemas"], {"type": "boolean"}
+    integer = {"type": "integer", "format": "int32"}
+    sort = {"type": "object", "properties": {"sorted": flag, "empty": flag}}
+    at = {"type": "object", "properties": {"pageNumber": integer, "pageSize": integer, "sort": sort, "paged": flag}}
+    page = {
+        "totalElements": integer,
+        "totalPages": integer,
+        "number": integer,
+        "size": integer,
+        "sort": sort,
+        "pageable": at,
+    }
+    content = {"type": "array", "items": REF}
+    schemas["Page"] = {"type": "object", "properties": {**page, "first": flag, "last": flag, "content": content}}
+    names = {"type": "array", "items": {"type": "string"}}
+    schemas["Pageable"] = {
+        "type": "object",
+        "properties": {"page": {**integer, "minimum": 0}, "size": {**integer, "minimum": 1}, "sort": names},
+    }
+    pageable = {
+        "name": "pageable",
+        "in": "query",
+        "required": True,
+        "schema": {"$ref": "#/components/schemas/Pageable"},
+    }
+    document["paths"]["/things"]["get"]["parameters"] = [pageable]
+    listed = {"description": "", "content": {"*/*": {"schema": {"$ref": "#/components/schemas/Page"}}}}
+    document["paths"]["/things"]["get"]["responses"]["200"] = listed
+
+
+def test_object_that_is_spread_over_the_query() -> None:
+    """Its members are parameters like any other: page, size and order."""
+    found = one(spring, "listThings")
+
+    assert found.plan is not None
+    assert found.plan.paging is not None
+    assert found.plan.sort is not None
+    assert (found.plan.paging.style, found.plan.paging.position, found.plan.paging.limit) == (
+        PagingStyle.PAGE,
+        "page",
+        "size",
+    )
+    assert found.plan.paging.first_page == 0
+    assert found.plan.sort.parameter == "sort"
+    assert {one.path: one.source for one in found.plan.wrapper.fields} == {
+        ("totalElements",): Meta.TOTAL,
+        ("totalPages",): Meta.PAGES,
+        ("number",): Meta.PAGE,
+        ("size",): Meta.LIMIT,
+        ("pageable", "pageNumber"): Meta.PAGE,
+        ("pageable", "pageSize"): Meta.LIMIT,
+    }
+
+
+def test_envelope_counts_what_it_lists() -> None:
+    """`{articles, articlesCount}`: the number of all of them."""
+    things, number = {"type": "array", "items": REF}, {"type": "integer"}
+
+    found = one(enveloped(things=things, thingsCount=number), "listThings")
+
+    assert found.plan is not None
+    assert [(one.path, one.source) for one in found.plan.wrapper.fields] == [(("thingsCount",), Meta.TOTAL)]

@@ -262,6 +262,8 @@ async def test_offset_list_filters_sorts_and_counts(sample_client: Client) -> No
 
     assert await heights(sort="height") == [1, 2, 3, None]
     assert await heights(sort="-height,code") == [3, 2, 1, None]
+    assert await heights(sort="height,desc") == [3, 2, 1, None]
+    assert await heights(sort="height,code,ASC") == [1, 2, 3, None]
     assert await heights(minHeight=2, sort="height") == [2, 3]
     assert await heights(maxHeight=2, sort="height") == [1, 2]
     assert await heights(above=2) == [3]
@@ -387,7 +389,7 @@ async def strict(client: Client, **more: Any) -> Any:
         ("many=1&many=2", {"many": [1, 2]}),
         ("piped=a|b", {"piped": ["a", "b"]}),
         ("deep[a]=1", {"deep": {"a": 1}}),
-        ("x=4", {"flat": {"x": 4}}),
+        ("x=4", {"flat": {"x": 4}, "x": 4}),
         ("packed=k,1", {"packed": {"k": 1}}),
         ("json=%7B%22a%22:1%7D", {"json": {"a": 1}}),
         ("loose=5", {"loose": 5}),

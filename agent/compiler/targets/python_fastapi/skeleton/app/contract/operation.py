@@ -100,6 +100,11 @@ class OperationContract:
         return Body(self._contract.schemas, pointer, body)
 
     def check(self, place: str, texts: Sequence[tuple[str, str]]) -> dict[str, Json]:
-        """Values of the parameters of a place (`path`, `query`, `header`, `cookie`). Raises Problem: one is not valid."""
-        read = ((parameter.name, parameter.read(texts)) for parameter in self.parameters[place])
-        return {name: value for name, value in read if value is not MISSING}
+        """Values of the parameters of a place (`path`, `query`, `header`, `cookie`). Raises Problem: one is not valid.
+
+        The members of an object that is spread over the query stand beside it, as far as no parameter has their name.
+        """
+        read = [(parameter, parameter.read(texts)) for parameter in self.parameters[place]]
+        spread = [value for parameter, value in read if parameter.is_spread and isinstance(value, dict)]
+        members = {name: one for value in spread for name, one in value.items()}
+        return members | {parameter.name: value for parameter, value in read if value is not MISSING}

@@ -37,6 +37,11 @@ class Parameter:
         schema = self.schema.node
         self.default = schema.get("default", MISSING) if isinstance(schema, dict) else MISSING
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether its value is an object whose members stand in the query by their own names."""
+        return self.style == "form" and self.explode and self.schema.types == {"object"} and not self.is_json
+
     def read(self, texts: Sequence[tuple[str, str]]) -> Json:
         """The value among (name, text) pairs of its place; its default or `MISSING` if absent. Raises Problem."""
         if not texts:

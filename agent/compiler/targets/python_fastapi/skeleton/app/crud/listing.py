@@ -120,10 +120,17 @@ def order_of(call: Call, resource: Resource, sort: Sort | None) -> tuple[store.O
         items = given if isinstance(given, list) else [given]
         wanted = [part_of_order(sort, str(item), direction) for item in items if str(item) in (sort.values or {})]
         if not wanted:
-            texts = (part.strip() for item in items for part in str(item).split(","))
-            wanted = [part_of_order(sort, text, direction) for text in texts]
+            wanted = [order for item in items for order in orders_in(sort, str(item), direction)]
     named = {order.field for order in wanted}
     return (*dict.fromkeys(wanted), *(() if resource.key.name in named else (store.Order(resource.key.name),)))
+
+
+def orders_in(sort: Sort, text: str, direction: str) -> list[store.Order]:
+    """The orders that a text lists: `name,-age`, or `name,desc` with one direction for all that it names."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 1 and parts[-1].lower() in ("asc", "desc") and parts[-1] not in sort.allowed:
+        direction = parts.pop().lower()
+    return [part_of_order(sort, part, direction) for part in parts]
 
 
 def part_of_order(sort: Sort, text: str, direction: str) -> store.Order:
