@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,3 +137,37 @@ def test_what_its_first_write_makes_is_not_expected_with_its_parent() -> None:
     made = compiled((GOLDEN / "devices.yaml").read_bytes()).manifest["fuzz"]["exceptions"]
 
     assert [one["operation"] for one in made if one["rule"] == "made-by-first-write"] == ["get_twin"]
+
+
+def test_nothing_says_where_a_body_of_alternatives_is_wrong() -> None:
+    """The service tells that none of them fits; a test that asks for the place of a property would fail."""
+    told = {}
+    for name in ("no-auth", "optional-bodies"):
+        document = copy.deepcopy(VARIANTS[name])
+        for operation in (document["paths"]["/things"]["post"], document["paths"]["/things/{id}"]["put"]):
+            del operation["responses"]["400"]
+        tests = compiled(document).files["tests/test_things.py"].content.decode()
+        told[name] = tests.count('["errors"][0]["pointer"]')
+
+    assert told == {"no-auth": 2, "optional-bodies": 0}
+
+
+def test_fuzz_tool_sends_a_shared_body_as_json_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body behind a reference may be shared: each operation gets its own copy without what is answered with 415."""
+    document = copy.deepcopy(VARIANTS["no-auth"])
+    post = document["paths"]["/things"]["post"]
+    content = post["requestBody"]["content"]
+    content["application/x-www-form-urlencoded"] = content["application/json"]
+    document["components"]["requestBodies"] = {"a~b": post["requestBody"]}
+    post["requestBody"] = {"$ref": "#/components/requestBodies/a~0b"}
+    made = compiled(document)
+    monkeypatch.setitem(sys.modules, "schemathesis", SimpleNamespace(hook=lambda hook: hook))
+    facts: Json = {}
+    exec(made.files["tests/fuzz.py"].content, facts)
+    schema = json.loads(made.files["openapi.json"].content)
+
+    facts["before_load_schema"](None, schema)
+
+    assert [*schema["paths"]["/things"]["post"]["requestBody"]["content"]] == ["application/json"]
+    [shared] = schema["components"]["requestBodies"].values()
+    assert len(shared["content"]) == 2

@@ -167,6 +167,15 @@ def _circle() -> Json:
 CIRCLE = _circle()
 
 
+def _optional_bodies() -> Json:
+    """A body of two things or null: what is wrong inside is not told by its place."""
+    document = copy.deepcopy(NO_AUTH)
+    document["openapi"] = "3.1.0"
+    for method in (document["paths"]["/things"]["post"], document["paths"]["/things/{id}"]["put"]):
+        method["requestBody"] = body({"anyOf": [ref("Thing"), {"type": "null"}]})
+    return document
+
+
 def _client_keys(key: Json) -> Json:
     """Who makes a thing gives its key, and whoever replaces it says it again."""
     document = copy.deepcopy(NO_AUTH)
@@ -188,6 +197,7 @@ VARIANTS: dict[str, Json] = {
     "everything-hooked": EVERYTHING_HOOKED,
     "hostile-names": HOSTILE_NAMES,
     "circle-of-references": CIRCLE,
+    "optional-bodies": _optional_bodies(),
     "numbers-from-clients": _client_keys({"type": "integer"}),
     "uuids-from-clients": _client_keys({"type": "string", "format": "uuid"}),
 }

@@ -55,6 +55,12 @@ class Values:
             view = self.schemas.entity(view.properties[name][0])
         return view
 
+    def has_alternatives(self, pointer: str, unwrap: Sequence[str] = ()) -> bool:
+        """Whether a body, or what lies on the way to the entity inside, is one of several things (or null)."""
+        places = [pointer, *(self.properties(pointer, unwrap[:n]).properties[name][0] for n, name in enumerate(unwrap))]
+        nodes = (self.schemas.document.follow(place)[1] for place in places)
+        return any(isinstance(node, dict) and node.keys() & {"anyOf", "oneOf"} for node in nodes)
+
     def items(self, pointer: str, path: Sequence[str]) -> str | None:
         """The schema of the items of a list inside its envelope."""
         view = self.schemas.entity(pointer)
