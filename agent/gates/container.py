@@ -49,12 +49,17 @@ async def check(trial: Trial) -> Evidence:
     return await trial.evidence(
         built.exit_code == 0,
         f"built by {engine} {version}" if built.exit_code == 0
-        else f"{engine} build ended with {built.exit_code}: {last_line(built.output)}",
+        else f"{engine} build ended with {built.exit_code}: {reason(built.output)}",
         value=built.exit_code == 0,
         threshold=True,
         tool=engine,
         tool_version=version,
     )  # fmt: skip
+
+
+def reason(output: str) -> str:
+    """Why a build ended: its last word on an error, else its last word (which may be where to look at it)."""
+    return last_line("\n".join(re.findall(r"^\s*error\b.*", output, re.MULTILINE | re.IGNORECASE)) or output)
 
 
 def images_of(dockerfile: str) -> list[str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.gates.container import images_of
+from agent.gates.container import images_of, reason
 from agent.gates.environment import pins
 from agent.gates.fuzz import bare, case_failures, curl, run_report
 from agent.gates.live import Credentials, NotReady
@@ -242,6 +242,19 @@ def test_images_of_a_dockerfile() -> None:
     )
 
     assert images_of(dockerfile) == ["python:3.12-slim", "debian:12"]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("ERROR: failed to solve: exit code: 1\n\nView build details: docker-desktop://x\n", "ERROR: failed to solve: exit code: 1"),
+        ("Step 2/2 : RUN false\nThe command returned a non-zero code: 1\n", "The command returned a non-zero code: 1"),
+        ('Error: building at STEP "RUN false": exit status 1\n', 'Error: building at STEP "RUN false": exit status 1'),
+    ],
+)  # fmt: skip
+def test_reason_of_a_build_that_ended(output: str, expected: str) -> None:
+    """As BuildKit with its hint, the builder before it, and podman say it."""
+    assert reason(output) == expected
 
 
 def test_images_that_a_build_takes_files_or_its_syntax_from_are_fetched_too() -> None:
