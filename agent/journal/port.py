@@ -284,7 +284,7 @@ class Journal(Protocol):
 
         A task has at most one live lease; an ordering key has at most one task that is running, or started and
         waiting or to be retried, in order of acceptance. An expired lease is reclaimed and counts as a crash.
-        Tasks past `expires_at` end as EXPIRED here. Returns at once.
+        Tasks past `expires_at` end as EXPIRED here. Returns at once; fewer than `limit` when there were no more.
         """
 
     async def renew(self, claims: Sequence[Claim], *, lease_s: float) -> Mapping[str, Renewal]:

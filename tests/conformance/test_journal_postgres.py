@@ -107,6 +107,28 @@ async def two_sights_of_a_key(store: PostgresStore, one: Any, two: Any) -> tuple
     return first, second
 
 
+async def test_claim_goes_on_when_another_takes_what_it_saw(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is given fewer than it asked for sleeps: then there must be no more."""
+    await accepted(store.journal, *(new_task(f"t{nr}") for nr in range(5)))
+    other = await store.replica()
+    look, taken = work.look, list[Claim]()
+
+    async def look_slowly(connection: Any, limit: int) -> work.Sight:
+        sight = await look(connection, limit)
+        if limit == 3:
+            taken.extend(await other.claim("other", limit=2, lease_s=LEASE_S))
+        return sight
+
+    monkeypatch.setattr("agent.journal.postgres.journal.look", look_slowly)
+
+    claims = await store.journal.claim("one", limit=3, lease_s=LEASE_S)
+
+    assert [len(taken), len(claims)] == [2, 3]
+    assert len({claim.task_id for claim in (*taken, *claims)}) == 5
+
+
 async def test_of_two_that_saw_a_key_free_one_starts(store: PostgresStore) -> None:
     """Seen before the other's commit, started after it."""
     one, two = await store.connect(), await store.connect()

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
 
@@ -188,18 +189,25 @@ class PostgresJournal:
 
     async def _claim(self, owner: str, limit: int, lease_s: float) -> list[Claim]:
         """Look, and look again while others take what was seen."""
-
-        async def once(connection: Connection) -> list[Claim] | None:
-            sight = await look(connection, limit)
-            if sight.is_due and await upkeep(connection):
-                self._changed()
-                sight = await look(connection, limit)
-            return (await start(connection, sight, owner, lease_s) or None) if sight.startable else []
-
+        claims: list[Claim] = []
         for _ in range(TRIES):
-            if (claims := await self._persistently(once)) is not None:
-                return claims
-        return []
+            once = partial(self._claim_once, owner=owner, limit=limit - len(claims), lease_s=lease_s)
+            seen, started = await self._persistently(once)
+            claims += started
+            if len(started) == seen:
+                break
+        return claims
+
+    async def _claim_once(
+        self, connection: Connection, *, owner: str, limit: int, lease_s: float
+    ) -> tuple[int, list[Claim]]:
+        """How many were seen, and what could be started of them."""
+        sight = await look(connection, limit)
+        if sight.is_due and await upkeep(connection):
+            self._changed()
+            sight = await look(connection, limit)
+        started = await start(connection, sight, owner, lease_s) if sight.startable else []
+        return len(sight.startable), started
 
     async def renew(self, claims: Sequence[Claim], *, lease_s: float) -> Mapping[str, Renewal]:
         given = ([claim.task_id for claim in claims], [claim.fence for claim in claims], lease_s)
