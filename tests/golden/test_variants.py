@@ -152,8 +152,9 @@ def test_nothing_says_where_a_body_of_alternatives_is_wrong() -> None:
     assert told == {"no-auth": 2, "optional-bodies": 0}
 
 
-def test_fuzz_tool_sends_a_shared_body_as_json_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body behind a reference may be shared: each operation gets its own copy without what is answered with 415."""
+def test_what_the_fuzz_tool_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body behind a reference may be shared: each operation gets its own copy without what is answered with 415.
+    A whole number stands in a URL without a fraction."""
     document = copy.deepcopy(VARIANTS["no-auth"])
     post = document["paths"]["/things"]["post"]
     content = post["requestBody"]["content"]
@@ -168,6 +169,11 @@ def test_fuzz_tool_sends_a_shared_body_as_json_alone(monkeypatch: pytest.MonkeyP
 
     facts["before_load_schema"](None, schema)
 
+    case = SimpleNamespace(path_parameters={"id": 3.0, "name": "3.0"}, query={"at": 1.5, "from": -2.0})
+    facts["before_call"](None, case, {})
+
+    assert (case.path_parameters, case.query) == ({"id": 3, "name": "3.0"}, {"at": 1.5, "from": -2})
+    assert str(case.path_parameters["id"]) == "3"
     assert [*schema["paths"]["/things"]["post"]["requestBody"]["content"]] == ["application/json"]
     [shared] = schema["components"]["requestBodies"].values()
     assert len(shared["content"]) == 2

@@ -222,13 +222,25 @@ class Makers:
     def _tied(self, resource: ir.Resource, part: ir.ShapeField, value: Json) -> Json:
         """A reference or collection of a body; None if it cannot be made."""
         if part.match:
-            return value
+            return self._without_key(part, value)
         if part.kind == "collection":
             own = next((one for one in resource.collections if one.name == part.property), None)
             return [] if own is None or own.through or _names_rows(part.nested) else value
         reference = next(one for one in resource.references if one.name == part.property)
         maker = self.of(reference.target)
         return self.refer(maker, part, value, f"({maker.make()})") if maker else None
+
+    def _without_key(self, part: ir.ShapeField, value: Json) -> Json:
+        """Embedded objects that are found or made by what they say: a key in a sample would name a row that is not there."""
+        if isinstance(value, list):
+            return [self._without_key(part, one) for one in value]
+        keys = (
+            {one.name for one in part.nested.fields if one.property == self._key_of(part.nested)} if part.nested else ()
+        )
+        return {name: one for name, one in value.items() if name not in keys} if isinstance(value, dict) else value
+
+    def _key_of(self, shape: ir.Shape) -> str:
+        return self.resources[shape.resource].key
 
     def refer(self, maker: Maker, part: ir.ShapeField, value: Json, row: str) -> Json:
         """What a body says to name a row; None if the row does not show its key."""
