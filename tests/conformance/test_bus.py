@@ -197,6 +197,20 @@ async def test_a_record_that_is_too_large_is_named_after_the_ones_before_it(bus:
     assert [r.value for r in seen] == [b"0"]
 
 
+async def test_records_that_fill_a_batch_each_arrive(group: str) -> None:
+    """A batch holds 256 KiB, a record may have more."""
+    async with EmbeddedBroker() as servers:
+        bus = KafkaBus(embedded_settings(servers))
+        await publish(bus, [record(number, size=size) for number, size in enumerate((400_000, 10, 400_000, 400_000))])
+        consumer = bus.consumer([TASKS], group=group)
+        await consumer.start()
+
+        seen = await read(consumer, lambda seen: len(seen) >= 4)
+        await consumer.stop()
+
+    assert [len(r.value or b"") for r in seen] == [400_001, 11, 400_001, 400_001]
+
+
 async def test_a_batch_waits_for_the_former_one_of_its_partition(bus: Bus) -> None:
     """One that follows a batch that failed would overtake it: what arrives is a prefix."""
     producer = bus.producer()
