@@ -112,7 +112,8 @@ def _put(group: Group, operation: RawOperation, route: Route) -> None:
 
 
 def _segments(path: str) -> list[str]:
-    segments = [segment for segment in path.split("/") if segment]
+    # The ending says how a thing is told, not what it is: `/things/{id}.json`.
+    segments = [segment for segment in path.removesuffix(".json").split("/") if segment]
     kept = [segment for segment in segments if not _VERSION.match(segment)]
     return kept or segments
 

@@ -16,6 +16,7 @@ from agent.settings import CompilerSettings
 Json = Any
 
 _STATUS = re.compile(r"[1-5](?:\d\d|XX)\Z")
+_LOOKED_AT = 100  # schemas of one body, to see whether it must hold something
 _PLACES = ("path", "query", "header", "cookie")
 
 
@@ -230,9 +231,33 @@ class DocumentWalk(SchemaWalk):
     def _request_body(self, value: dict[str, Json], pointer: str) -> Json:
         made = self._object("requestBody", value, pointer)
         made.setdefault("content", {})
+        if "required" not in made and self._demands(value.get("content")):
+            self._log.change("the body made required: what it must hold cannot be left out with it", pointer)
+            made["required"] = True
         for name, media in made["content"].items():
             self._one_example(media, child(pointer, "content", name))
         return made
+
+    def _demands(self, content: Json) -> bool:
+        """Whether a body must hold something in each of its forms: a property that a client has to give."""
+        media = [one for one in content.values() if isinstance(one, dict)] if isinstance(content, dict) else []
+        return bool(media) and all(self._has_required(one.get("schema")) for one in media)
+
+    def _has_required(self, schema: Json) -> bool:
+        pending, seen = [schema], 0
+        while pending and seen < _LOOKED_AT:
+            node, seen = pending.pop(), seen + 1
+            if not isinstance(node, dict):
+                continue
+            if isinstance(node.get("$ref"), str) and node["$ref"].startswith("#"):
+                pending.append(resolve(self._tree, decode_pointer(node["$ref"])))
+            required, parts = node.get("required"), node.get("allOf")
+            properties = node.get("properties")
+            given = properties if isinstance(properties, dict) else {}
+            if isinstance(required, list) and any(not _is_read_only(given.get(str(name))) for name in required):
+                return True
+            pending += parts if isinstance(parts, list) else []
+        return False
 
     def _responses(self, value: dict[str, Json], pointer: str) -> Json:
         made: dict[str, Json] = {}
@@ -257,3 +282,7 @@ class DocumentWalk(SchemaWalk):
         for name, media in made.get("content", {}).items():
             self._one_example(media, child(pointer, "content", name))
         return made
+
+
+def _is_read_only(schema: Json) -> bool:
+    return isinstance(schema, dict) and schema.get("readOnly") is True

@@ -264,9 +264,11 @@ class Parts:
         return group is not None and bool(group.at_item or "POST" in group.at_collection)
 
     def _has_item_path(self, case: Case) -> bool:
-        """Whether a new row can be read below its collection by its key."""
+        """Whether a new row can be read below its collection by its key, and by nothing but its key."""
         group, model = self._groups.get(case.route.collection), case.thing
         if group is None or "GET" not in group.at_item:
             return False
-        picked = self._modeller.path_property(model, self._routes[group.at_item["GET"].path].steps[-1].parameter)
-        return picked in (None, model.key.name)
+        path = group.at_item["GET"].path
+        parameter = self._routes[path].steps[-1].parameter
+        picked = self._modeller.path_property(model, parameter)
+        return path == f"{case.operation.path.rstrip('/')}/{{{parameter}}}" and picked in (None, model.key.name)

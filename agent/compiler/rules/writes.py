@@ -30,6 +30,8 @@ class Writes(Parts):
         shaped = self._modeller.request_shape(case.thing, request)
         need_none(shaped.problems)
         self._doubt_nulls(case, shaped)
+        if not (request.many or request.unwrap or (case.operation.body and case.operation.body.required)):
+            shaped = Shaped(shaped.shape)  # what may be left out as a whole supplies nothing
         self._need_sources(case, shaped, located)
         if request.many:
             return self._written_many(case, Action.CREATE_MANY, request, located)

@@ -1,13 +1,17 @@
 """Documents as frameworks generate them: what FastAPI, NestJS, Django REST framework and flask-smorest leave unsaid."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from agent.compiler.ir import Action, Meta, Operation, PagingStyle, Verdict
+from agent.compiler.reading.document_walk import DocumentWalk
+from agent.compiler.reading.log import Log
 from agent.compiler.targets.python_fastapi.manifest import pending_media_type
 from agent.compiler.words import singular, stem
+from agent.settings import CompilerSettings
 from tests.unit.compiler.conftest import REF, answer, api, body, but, operation
 
 Json = Any
@@ -333,3 +337,53 @@ def test_envelope_counts_what_it_lists() -> None:
 
     assert found.plan is not None
     assert [(one.path, one.source) for one in found.plan.wrapper.fields] == [(("thingsCount",), Meta.TOTAL)]
+
+
+def test_ending_of_a_path_is_no_part_of_its_noun() -> None:
+    """`/things/{id}.json` as Rails writes it; a Location would have to end like it, so that there is none."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["paths"] = {f"{path}.json": item for path, item in document["paths"].items()}
+
+    found = {name: one(change, name) for name in ("listThings", "createThing", "getThing", "putThing", "deleteThing")}
+
+    assert {name: made.rule for name, made in found.items() if made.verdict is Verdict.DERIVED} == {
+        "listThings": "list",
+        "createThing": "create",
+        "getThing": "get",
+        "putThing": "replace",
+        "deleteThing": "delete",
+    }
+    assert found["createThing"].plan is not None
+    assert not found["createThing"].plan.location
+
+
+@pytest.mark.parametrize(
+    ("schema", "required"),
+    [
+        ({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}, True),
+        (REF, True),
+        ({"allOf": [REF]}, True),
+        ({"type": "object", "properties": {"name": {"type": "string"}}}, False),
+        ({"type": "object", "required": ["id"], "properties": {"id": {"type": "integer", "readOnly": True}}}, False),
+        ({"type": "object", "required": 7, "properties": 7, "allOf": 7}, False),
+    ],
+)
+def test_body_that_must_hold_something_is_required(schema: Json, required: bool) -> None:
+    """`required` is often forgotten beside a body whose properties are required; without it a create could give nothing."""
+    document = json.loads(but(lambda d: d["paths"]["/things"]["post"].update(requestBody=body(schema))))
+    settings = CompilerSettings()
+    walk = DocumentWalk(document, "0", settings, Log())
+
+    made = walk.document()["paths"]["/things"]["post"]["requestBody"]
+
+    assert made.get("required", False) is required
+
+
+def test_body_that_may_be_left_out_supplies_nothing() -> None:
+    """A create without a body is legal then, and nothing would give what every thing must show."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["paths"]["/things"]["post"]["requestBody"]["required"] = False
+
+    assert one(change, "createThing").reason == "`name` is required in responses and nothing supplies it"
