@@ -50,6 +50,10 @@ class Connections:
                 "synchronous_commit": "on",
                 # Arrays of any length are given: a plan for each would cost more than most statements.
                 "plan_cache_mode": "force_generic_plan",
+                # Plans are made when the tables are empty, where reading the whole of one seems cheapest, and are kept
+                # while it grows: until autovacuum analysed, an attempt's write read all tasks and all requests.
+                "enable_seqscan": "off",
+                "jit": "off",  # a plan that has no other way looks costly enough to be compiled
             },
         )
 
