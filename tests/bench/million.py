@@ -29,7 +29,7 @@ CONCURRENCY = 64
 
 async def run(stage: Stage, quick: bool) -> Sequence[Figure]:
     """Both stores. `quick`: 50,000 tasks, which shows that this works and nothing else."""
-    finished, rounds, tasks = (50_000, 2, 1_000) if quick else (1_000_000, 9, 2_000)
+    finished, rounds, tasks = (50_000, 2, 1_000) if quick else (1_000_000, 9, 6_000)
     figures: list[Figure] = []
     for kind in ("sqlite", "postgres"):
         places = {"empty": await stage.journal(kind), "full": await stage.journal(kind)}
