@@ -77,7 +77,7 @@ def operation_of(api: ir.Api, operation: ir.Operation) -> dict[str, Json]:
         "action": plan.action.value if plan else None,
         "resource": (plan.resource or None) if plan else None,
         "success": operation.success,
-        "pending_media_type": pending_media_type(operation),
+        "pending_media_type": pending_media_type(operation) if operation.verdict is ir.Verdict.HOOKED else None,
         "security": [{name: list(scopes) for name, scopes in way.items()} for way in operation.security],
         "parameters": [
             {"name": p.name, "in": p.place.value, "required": p.required, "sample": p.sample}
