@@ -104,6 +104,13 @@ def test_hostile_names_are_kept_as_data(woven: dict[str, Compilation]) -> None:
         assert len(set(table["columns"])) == len(table["columns"])
 
 
+def test_key_of_a_row_that_is_inserted_is_a_text_of_digits(woven: dict[str, Compilation]) -> None:
+    """Nobody makes a source; its key must stand in the path that finds it."""
+    factories = woven["more-pages"].files["tests/factories.py"].content.decode()
+
+    assert '"id": str(next(numbers))' in factories
+
+
 def test_key_that_the_server_counts_is_counted_without_a_format_too() -> None:
     """`id: {type: integer, readOnly: true}` became numeric, which PostgreSQL cannot count: every POST answered 409."""
     document = copy.deepcopy(VARIANTS["no-auth"])

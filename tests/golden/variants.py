@@ -189,6 +189,30 @@ def _client_keys(key: Json) -> Json:
     return document
 
 
+def _more_pages() -> Json:
+    """The only thing that an envelope says of its list is whether there is more; keys of digits come from elsewhere."""
+    document = copy.deepcopy(NO_AUTH)
+    page = {
+        "type": "object",
+        "required": ["data", "has_more"],
+        "properties": {"data": {"type": "array", "items": ref("Thing")}, "has_more": {"type": "boolean"}},
+    }
+    listing = document["paths"]["/things"]["get"]
+    listing["responses"] = ok(page)
+    listing["parameters"] = [
+        {"name": name, "in": "query", "schema": {"type": "integer", "minimum": 1 if name == "limit" else 0}}
+        for name in ("limit", "offset")
+    ]
+    number = {"type": "string", "pattern": "^\\d+$"}
+    rest = {"type": "object", "required": ["id"], "properties": {"id": {**number, "readOnly": True}}}
+    document["components"]["schemas"]["Source"] = rest
+    document["paths"]["/sources/{id}"] = {
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": number}],
+        "get": {"operationId": "getSource", "responses": {**ok(ref("Source")), **NONE}},
+    }
+    return document
+
+
 VARIANTS: dict[str, Json] = {
     "no-auth": NO_AUTH,
     "empty-samples": _empty_samples(),
@@ -199,5 +223,6 @@ VARIANTS: dict[str, Json] = {
     "circle-of-references": CIRCLE,
     "optional-bodies": _optional_bodies(),
     "numbers-from-clients": _client_keys({"type": "integer"}),
+    "more-pages": _more_pages(),
     "uuids-from-clients": _client_keys({"type": "string", "format": "uuid"}),
 }

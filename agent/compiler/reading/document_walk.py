@@ -18,6 +18,8 @@ Json = Any
 _STATUS = re.compile(r"[1-5](?:\d\d|XX)\Z")
 _LOOKED_AT = 100  # schemas of one body, to see whether it must hold something
 _PLACES = ("path", "query", "header", "cookie")
+# OpenAPI 3.1, 4.8.12.1: media types and security schemes say what these carry.
+_IGNORED_HEADERS = ("accept", "content-type", "authorization")
 
 
 class DocumentWalk(SchemaWalk):
@@ -185,6 +187,9 @@ class DocumentWalk(SchemaWalk):
 
     def _belongs(self, parameter: dict[str, Json], named: list[str], pointer: str) -> bool:
         place, name = self._parameter_key(parameter)
+        if place == "header" and name.lower() in _IGNORED_HEADERS:
+            self._log.change(f"left out the header parameter {shown(name)}, which OpenAPI ignores", pointer)
+            return False
         if place != "path" or name in named:
             return True
         self._log.drop(f"the path parameter {shown(name)}", "the path does not name it", pointer)

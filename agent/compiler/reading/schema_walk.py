@@ -134,6 +134,9 @@ class SchemaWalk(Walk):
         )
 
     def _formats(self, made: dict[str, Json], pointer: str) -> None:
+        if made.get("type") == "number" and made.get("format") in ("int32", "int64"):
+            self._log.change(f"a number of format {shown(made['format'])} read as integer", pointer)
+            made["type"] = "integer"
         if self._minor != "0" or made.get("type") != "string":
             return
         if made.get("format") == "binary":

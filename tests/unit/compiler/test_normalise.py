@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.compiler.ir import Api
+from agent.compiler.ir import Api, Place
 from agent.compiler.understand import understand
 from agent.errors import SpecRejected
 from agent.settings import CompilerSettings
@@ -35,6 +35,7 @@ def name_of(found: Api) -> Json:
         ({"type": "string", "format": "byte"}, {"type": "string", "contentEncoding": "base64"}),
         ({"type": "string", "format": "binary"}, {"type": "string", "contentMediaType": "application/octet-stream"}),
         ({"type": "int"}, {"type": "integer"}),
+        ({"type": "number", "format": "int32"}, {"type": "integer", "format": "int32"}),
         ({"type": "string", "required": True}, {"type": "string"}),
         ({"type": "string", "maxLength": -1}, {"type": "string"}),
         ({"type": "string", "maxLength": 5.0}, {"type": "string", "maxLength": 5}),
@@ -95,6 +96,25 @@ def test_path_parameters_that_nobody_declared_are_texts() -> None:
     assert all(
         any(p.name == "id" and p.required for p in one.parameters) for one in found.operations if "{" in one.path
     )
+
+
+@pytest.mark.parametrize("name", ["Accept", "content-type", "Authorization"])
+def test_header_that_openapi_ignores_is_no_parameter(name: str) -> None:
+    """OpenAPI 3.1, 4.8.12.1. The fuzz tool would ask for it, and the service would not."""
+    header = {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+    found = api(
+        but(
+            lambda d: (
+                d["components"].update(parameters={"Shared": header}),
+                d["paths"]["/things"]["get"].update(parameters=[header]),
+                d["paths"]["/things/{id}"]["parameters"].append({"$ref": "#/components/parameters/Shared"}),
+            )
+        )
+    )
+
+    assert [[p.name for p in one.parameters if p.place is Place.HEADER] for one in found.operations] == [[]] * 5
+    assert not any(p.get("in") == "header" for p in found.document["paths"]["/things"]["get"]["parameters"])
+    assert any("which OpenAPI ignores" in line for line in found.changes)
 
 
 def test_required_names_that_no_property_has_are_left_out() -> None:

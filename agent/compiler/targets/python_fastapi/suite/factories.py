@@ -292,6 +292,10 @@ class Makers:
         return None if named is None else Tie((), {part.name: named})
 
 
+# A text of digits satisfies more patterns, in bodies and paths, than a UUID.
+_KEYS = {ir.ColumnType.UUID: Code("str(uuid4())"), ir.ColumnType.STRING: Code("str(next(numbers))")}
+
+
 def _completed(resource: ir.Resource, shape: ir.Shape, entity: Entity) -> Entity | None:
     """An entity to insert: a key of its own, nothing that the server makes; None if something that every row has is missing."""
     names, code, unique = {part.property: part.name for part in shape.fields}, dict(entity.code), set(entity.unique)
@@ -300,8 +304,7 @@ def _completed(resource: ir.Resource, shape: ir.Shape, entity: Entity) -> Entity
         if own.generated is not None:
             code.pop(name, None)
         elif own.name == resource.key and name:
-            numbered = own.type in (ir.ColumnType.INTEGER, ir.ColumnType.BIGINT, ir.ColumnType.NUMERIC)
-            code[name] = Code("next(numbers)" if numbered else "str(uuid4())")
+            code[name] = _KEYS.get(own.type, Code("next(numbers)"))
             unique.add(name)
         elif own.required and not own.has_default and name not in code:
             return None

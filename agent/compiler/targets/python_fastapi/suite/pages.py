@@ -71,7 +71,8 @@ def _told(shelf: Shelf, limit: str) -> list[str]:
     if not told:
         return []
     left, right = ", ".join(told), ", ".join(map(repr, told.values()))
-    compared = f"({left}) == ({right})" if len(told) > 1 else f"{left} == {right}"
+    alone = left if right == "True" else f"{left} == {right}"
+    compared = f"({left}) == ({right})" if len(told) > 1 else alone
     return [f"page = {call(shelf.operation, shelf.place.keys, query={limit: 2})}", f"assert {compared}"]
 
 
