@@ -48,7 +48,7 @@ class KafkaSettings(Section):
     )
     rebalance_timeout_ms: int = Field(60_000, ge=2_000, description="How long a rebalance waits for its members.")
     fetch_max_wait_ms: int = Field(
-        100, ge=1, description="20 on librdkafka's mock, which does not wake an empty fetch."
+        100, ge=1, description="How long the broker may hold a fetch that finds no record."
     )
     request_timeout_ms: int = Field(
         20_000, ge=1_000, description="How long one request may take; raise it for a slow or distant broker."
@@ -58,7 +58,7 @@ class KafkaSettings(Section):
     )
     max_batch_records: int = Field(500, ge=1, description="Records that one poll hands over at most.")
     stall_after_s: float = Field(
-        60, gt=0, description="High water above position and no record for so long: a new consumer."
+        60, gt=0, description="Records wait on the broker and none comes for so long: the consumer is made anew."
     )
 
 

@@ -58,7 +58,7 @@ def demo(
         ),
     ] = Broker.EMBEDDED,
 ) -> None:
-    """Run the main job here: publish one request, watch it on the bus, end with a measured service.
+    """See the whole job here: one request on a bus of its own, its statuses, a measured service.
 
     Starts a broker, the agent and a context manager, and stops them all at the end. Needs no Docker and no root.
     """

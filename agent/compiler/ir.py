@@ -79,7 +79,6 @@ class Collection:
     target: str
     via: str | None
     through: bool
-    writable: bool  # a request may set the members (only with `through`)
     required: bool
     pointer: str = ""
     visible: bool = True  # False: only paths speak of it (link, unlink, list of members)
@@ -95,7 +94,6 @@ class Resource:
     properties: tuple[Property, ...]  # the key's included
     references: tuple[Reference, ...] = ()
     collections: tuple[Collection, ...] = ()
-    key_visible: bool = True  # False: the JSON does not show the key
     singleton: bool = False  # exactly one row
     schema_pointer: str = ""
     # Parent reference and/or properties within which the key is unique ("a role's name within its catalogue").

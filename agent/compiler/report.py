@@ -111,12 +111,6 @@ def make_report(api: Api, diagnostics: Sequence[Diagnostic], digest: str) -> Rep
     return Report(api.title, tuple(map(_line, api.operations)), tuple(ordered), api.changes, digest)
 
 
-def refusal_json(diagnostics: Sequence[Diagnostic]) -> dict[str, Json]:
-    """The same object for a document that was refused as a whole."""
-    empty = Report("", (), tuple(diagnostics), (), "")
-    return {**empty.to_json(), "digest": None}
-
-
 def diagnostic_json(one: Diagnostic) -> dict[str, Json]:
     """A diagnostic as a program reads it."""
     return {

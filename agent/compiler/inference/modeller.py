@@ -78,7 +78,6 @@ class Modeller:
             properties=tuple(model.properties.values()),
             references=tuple(model.references.values()),
             collections=tuple(model.collections.values()),
-            key_visible=model.key.visible,
             singleton=model.draft.singleton,
             schema_pointer=model.draft.entity,
             key_scope=scope,

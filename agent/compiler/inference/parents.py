@@ -156,6 +156,6 @@ class Parents:
         )
         inverse = mirror.name if mirror and mirror.inverse is None else None
         parent.collections.setdefault(
-            name, Collection(name, model.name, None, True, True, False, group.noun, visible=False, inverse=inverse)
+            name, Collection(name, model.name, None, True, False, group.noun, visible=False, inverse=inverse)
         )
         return name

@@ -36,9 +36,9 @@ class Relations:
         pointer = (model.reads.get(name) or model.written[name])[0]
         required = name in model.needed
         if owned is not None and name in model.reads:
-            model.collections[name] = Collection(name, target.name, owned.name, False, False, required, pointer)
+            model.collections[name] = Collection(name, target.name, owned.name, False, required, pointer)
         elif owned is None and name in model.written and self._identifies(model.written[name], target, items=True):
-            model.collections[name] = Collection(name, target.name, None, True, True, required, pointer)
+            model.collections[name] = Collection(name, target.name, None, True, required, pointer)
 
     def _embed(self, model: Model, name: str, pointers: Pointers) -> None:
         target = self._known.of_schema(pointers[0])

@@ -37,11 +37,6 @@ class Answer:
     wrapper: Wrapper = field(default_factory=Wrapper)
     missing: tuple[str, ...] = ()  # required envelope fields without a source
 
-    @property
-    def is_enveloped(self) -> bool:
-        """Whether the items stand inside an object."""
-        return bool(self.wrapper.path)
-
 
 LIST_NAMES = frozenset(
     [

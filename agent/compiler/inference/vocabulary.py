@@ -48,9 +48,6 @@ REPORTS = _set(
 
 HEALTH = _set("ping health healthz healthcheck live livez liveness ready readyz readiness alive heartbeat up")
 VERSION = _set("version versions about info build buildinfo")
-META = _set(
-    "config configuration stats statistics metrics status summary report reports dashboard analytics inventory schema openapi docs"
-)
 
 # Named views (rule 15): a selection that only prose defines.
 VIEW_WORDS = _set(

@@ -54,7 +54,7 @@ class DocumentWalk(SchemaWalk):
         if "info" not in whole:
             whole["info"] = self._info({}, "/info")
         if self._operations == 0:
-            raise reject("document.no-paths", "/paths", detail="`paths` holds no operation")
+            raise reject("document.no-paths", "/paths", detail="no entry of `paths` has a method")
         return {"openapi": "", **whole}
 
     def _info(self, value: dict[str, Json], pointer: str) -> Json:
