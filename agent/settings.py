@@ -47,9 +47,7 @@ class KafkaSettings(Section):
         3_000, ge=500, description="Between two heartbeats; a third of session_timeout_ms or less."
     )
     rebalance_timeout_ms: int = Field(60_000, ge=2_000, description="How long a rebalance waits for its members.")
-    fetch_max_wait_ms: int = Field(
-        100, ge=1, description="How long the broker may hold a fetch that finds no record."
-    )
+    fetch_max_wait_ms: int = Field(100, ge=1, description="How long the broker may hold a fetch that finds no record.")
     request_timeout_ms: int = Field(
         20_000, ge=1_000, description="How long one request may take; raise it for a slow or distant broker."
     )

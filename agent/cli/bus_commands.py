@@ -28,7 +28,9 @@ from agent.settings import Settings
 from contracts import envelope
 from contracts.control import TaskCancel, TaskId, TaskReprioritise
 
-topics_app = typer.Typer(help="Create the topics on the broker, or compare them with what they should be.", no_args_is_help=True)
+topics_app = typer.Typer(
+    help="Create the topics on the broker, or compare them with what they should be.", no_args_is_help=True
+)
 
 
 def _task(text: str) -> str:

@@ -129,6 +129,10 @@ def read_document(path: Path) -> bytes:
         )
 
 
+# `check-config` itself stops at the first fault, so the fault has to go before it can list anything.
+CORRECT_IT = "correct it, or unset it: then `backwright check-config` lists every setting"
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment, faults named. Ends with exit code 2 on a bad one."""
     if unknown := unknown_variables():
@@ -138,7 +142,7 @@ def load_settings(**overrides: Any) -> Settings:
     except pydantic.ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
-        fail(Exit.BAD_INPUT, f"setting {name}: {first['msg']}", "`backwright check-config` lists every setting")
+        fail(Exit.BAD_INPUT, f"setting {name}: {first['msg']}", CORRECT_IT)
 
 
 def known_variables() -> dict[str, tuple[str, Any]]:
@@ -165,7 +169,7 @@ def unknown_variables() -> list[str]:
 def remedy_for(name: str) -> str:
     """The nearest setting that exists."""
     near = get_close_matches(name.upper(), known_variables(), n=1)
-    return f"did you mean {near[0]}?" if near else "`backwright check-config` lists every setting"
+    return f"did you mean {near[0]}?" if near else CORRECT_IT
 
 
 def plain(text: object) -> str:

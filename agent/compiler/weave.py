@@ -1,6 +1,7 @@
 """Rendering: one frozen dataclass per template, literals only through escaping filters, undefined names are errors."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -9,6 +10,10 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 Json = Any
+
+# A dot counts only where a link may grow around it (www.example), what marks a list only in front of a line.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~$&]|\.(?=\S)|^[-+]")
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 
 
 def py(value: Json) -> str:
@@ -33,8 +38,8 @@ def toml(text: str) -> str:
 
 def md(text: str, length: int = 300) -> str:
     """Text inside a line of Markdown: markup and HTML are taken literally."""
-    words = " ".join("".join(c if c.isprintable() else " " for c in _encodable(text)).split())
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$&" else c for c in words[:length])
+    words = " ".join("".join(c if c.isprintable() else " " for c in _encodable(text)).split())[:length]
+    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", words))
 
 
 def code(text: str, length: int = 300) -> str:
