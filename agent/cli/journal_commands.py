@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def tasks(
     state: Annotated[list[State] | None, typer.Option(help="Only these states; may be given more than once.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """List tasks, newest first."""
