@@ -101,6 +101,11 @@ class Shapes:
             if stored.generated is not None and name != model.key.name:
                 return None
             self._check_fit(model, name, pointers, shaped)
+            hidden = self._schemas.write_only_within(pointers) if stored.type is ColumnType.JSON else None
+            if hidden is not None and not stored.write_only:
+                shaped.problems.append(
+                    f"`{name}` is stored as it comes, with `{hidden}`, which responses must not show"
+                )
             if self._breaks_as_null(model, name, pointers):
                 shaped.ignored_nulls.append(name)
             return ShapeField(name, name, "property")

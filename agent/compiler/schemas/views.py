@@ -86,6 +86,7 @@ class Schemas:
         self._views: dict[str, View] = {}
         self._entities: dict[str, View] = {}
         self._fits: dict[tuple[str, str], bool] = {}
+        self._shown_whole: set[str] = set()  # pointers of schemas with nothing write-only inside
 
     def final(self, pointer: str) -> str:
         """Follow references whose siblings, if any, only annotate."""
@@ -258,6 +259,25 @@ class Schemas:
     def all_fit(self, written: tuple[str, ...], read: tuple[str, ...]) -> bool:
         """`fits` for properties with several schemas: each that is read must be satisfied by one that is written."""
         return all(any(self.fits(one, other) for one in written) for other in read)
+
+    def write_only_within(self, pointers: tuple[str, ...]) -> str | None:
+        """The name of a write-only property somewhere inside; None if there is none."""
+        pending = [one for one in pointers if one not in self._shown_whole]
+        seen = {*pending}
+        while pending:
+            view = self.view(pending.pop())
+            hidden = next((name for name, inner in view.properties.items() if self.flag(inner, "writeOnly")), None)
+            if hidden is not None:
+                return hidden
+            extra = [view.extra] if isinstance(view.extra, str) else []
+            items = [view.items] if view.items else []
+            inside = [one for inner in view.properties.values() for one in inner]
+            for one in (*inside, *items, *extra, *view.variants):
+                if one not in seen and one not in self._shown_whole:
+                    seen.add(one)
+                    pending.append(one)
+        self._shown_whole |= seen  # all that was looked at hides nothing: no later search goes there
+        return None
 
     def nullable(self, pointers: tuple[str, ...]) -> bool:
         """Whether null is a legal value under all these schemas."""

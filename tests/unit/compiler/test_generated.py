@@ -387,3 +387,21 @@ def test_body_that_may_be_left_out_supplies_nothing() -> None:
         document["paths"]["/things"]["post"]["requestBody"]["required"] = False
 
     assert one(change, "createThing").reason == "`name` is required in responses and nothing supplies it"
+
+
+def test_secret_within_a_stored_object_is_not_given_back() -> None:
+    """An embedded account with a write-only password is a JSON column: it would come back as it came."""
+
+    def change(document: dict[str, Json]) -> None:
+        secret = {"type": "string", "writeOnly": True}
+        maker = {
+            "type": "object",
+            "properties": {"accounts": {"type": "array", "items": {"properties": {"pin": secret}}}},
+        }
+        document["components"]["schemas"]["Thing"]["properties"]["maker"] = maker
+
+    assert (
+        one(change, "createThing").reason == "`maker` is stored as it comes, with `pin`, which responses must not show"
+    )
+    assert one(change, "putThing").verdict is Verdict.HOOKED
+    assert one(change, "getThing").verdict is Verdict.DERIVED
