@@ -37,9 +37,17 @@ def toml(text: str) -> str:
 
 
 def md(text: str, length: int = 300) -> str:
-    """Text inside a line of Markdown: markup and HTML are taken literally."""
+    """Text inside a line of Markdown: markup and HTML are taken literally, but for code between two backticks."""
     words = " ".join("".join(c if c.isprintable() else " " for c in _encodable(text)).split())[:length]
-    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", words))
+    parts = words.split("`")
+    # An even number of parts is a backtick without its other one, a blank one would be half of a longer fence.
+    if len(parts) % 2 == 0 or not all(part.strip() for part in parts[1::2]):
+        return _literally(words)
+    return "".join(code(part) if number % 2 else _literally(part) for number, part in enumerate(parts))
+
+
+def _literally(text: str) -> str:
+    return _NUMBERED.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", text))
 
 
 def code(text: str, length: int = 300) -> str:

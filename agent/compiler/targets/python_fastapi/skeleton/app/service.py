@@ -4,7 +4,6 @@ from app.routers import catalogue, house, members, tools
 from app.routing import Routes
 
 NAME = "tool-library"
-TITLE = "Tool Library"
 BASE_PATH = "/api/v1"
 ROUTERS: tuple[Routes, ...] = (
     members.routes,
