@@ -262,7 +262,7 @@ class Schemas:
 
     def write_only_within(self, pointers: tuple[str, ...]) -> str | None:
         """The name of a write-only property somewhere inside; None if there is none."""
-        pending = [one for one in pointers if one not in self._shown_whole]
+        pending = [one for one in map(self.final, pointers) if one not in self._shown_whole]
         seen = {*pending}
         while pending:
             view = self.view(pending.pop())
@@ -272,7 +272,7 @@ class Schemas:
             extra = [view.extra] if isinstance(view.extra, str) else []
             items = [view.items] if view.items else []
             inside = [one for inner in view.properties.values() for one in inner]
-            for one in (*inside, *items, *extra, *view.variants):
+            for one in map(self.final, (*inside, *items, *extra, *view.variants)):
                 if one not in seen and one not in self._shown_whole:
                     seen.add(one)
                     pending.append(one)
