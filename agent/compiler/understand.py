@@ -64,6 +64,7 @@ class _Understanding:
         self._validator = Validator(self._document)
         self._sampler = Sampler(self._schemas, self._validator)
         self._security = Security(self._document)
+        self._changes: tuple[str, ...] = ()  # what the inference makes plain in the document
 
     def api(self, given: bytes, form: str) -> Api:
         """The finished value; what there is to say is added to what normalisation told."""
@@ -89,7 +90,7 @@ class _Understanding:
             security_schemes=self._security.schemes(
                 {name for one in operations for alternative in one.security for name in alternative}
             ),
-            changes=self._normalised.changes,
+            changes=(*self._normalised.changes, *self._changes),
         )
 
     def _ground(self, raw: Sequence[RawOperation]) -> Ground:
@@ -101,6 +102,9 @@ class _Understanding:
         finder.find()
         modeller = Modeller(self._schemas, self._validator, finder, found)
         modeller.build()
+        self._changes = tuple(
+            f"{pointer}: `minLength` 1, since a path names a row by it" for pointer in modeller.name_rows()
+        )
         return Ground(
             self._document, self._schemas, responses, finder, modeller, found, grouped, self._security.problem
         )

@@ -10,7 +10,7 @@ from agent.compiler.inference.properties import Properties
 from agent.compiler.inference.relations import Relations
 from agent.compiler.inference.resources import Draft, Finder, Request
 from agent.compiler.inference.shapes import Shapes
-from agent.compiler.ir import PathKey, Resource
+from agent.compiler.ir import ColumnType, PathKey, Resource
 from agent.compiler.schemas.validation import Validator
 from agent.compiler.schemas.views import Schemas
 
@@ -36,6 +36,17 @@ class Modeller:
         for stage in (parents.tie, relations.relate, properties.store):
             for model in self.models.values():
                 stage(model)
+
+    def name_rows(self) -> Iterator[str]:
+        """Refuse the empty text as a key that clients choose: no path could name the row. The pointers of what changed."""
+        for model in self.models.values():
+            has_items = any(group.at_item for group in model.draft.groups)
+            for pointer in model.written.get(model.key.name, ()) if model.key.client and has_items else ():
+                node = self._known.schemas.document.at(pointer)
+                is_text = self._known.schemas.column(self._known.schemas.view(pointer)) is ColumnType.STRING
+                if is_text and isinstance(node, dict) and self._known.validator.valid(pointer, "") is not False:
+                    node["minLength"] = 1
+                    yield pointer
 
     def of(self, draft: Draft | None) -> Model | None:
         """The model of a draft."""

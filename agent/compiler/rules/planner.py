@@ -100,6 +100,12 @@ class Planner(Reads, Writes):
     def _media(self, case: Case) -> Outcome | None:
         """Rule 17: only JSON goes in and out."""
         body = case.operation.body
+        if body and not body.is_empty and case.operation.method == "GET":
+            if body.required:
+                return hooked(
+                    "media", "a GET has no body by HTTP, and the document does not say what this one asks for"
+                )
+            case.doubt(1, "the body of a GET has no effect")
         if body and not body.is_empty and body.json_media is None:
             files = any(
                 one.startswith(("multipart/", "application/octet", "image/", "audio/", "video/")) for one in body.others

@@ -405,3 +405,33 @@ def test_secret_within_a_stored_object_is_not_given_back() -> None:
     )
     assert one(change, "putThing").verdict is Verdict.HOOKED
     assert one(change, "getThing").verdict is Verdict.DERIVED
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_get_with_a_body(required: bool) -> None:
+    """By HTTP it means nothing: who demands one wants something that no rule knows; else it has no effect."""
+    request = {**body(REF), "required": required}
+
+    found = one(lambda d: d["paths"]["/things"]["get"].update(requestBody=request), "listThings")
+
+    assert found.verdict is (Verdict.HOOKED if required else Verdict.DERIVED)
+    assert "body" in ((found.reason if required else found.alternative) or "")
+
+
+@pytest.mark.parametrize(
+    ("key", "least"),
+    [({"type": "string"}, 1), ({"type": "string", "minLength": 3}, 3), ({"type": "string", "enum": ["a"]}, None)],
+)
+def test_key_from_a_client_is_no_empty_text(key: Json, least: int | None) -> None:
+    """`/things/` names no thing: who could make one of that key could never read it."""
+
+    def change(document: dict[str, Json]) -> None:
+        thing = document["components"]["schemas"]["Thing"]
+        thing["required"].append("id")
+        thing["properties"]["id"] = key
+        document["paths"]["/things/{id}"]["parameters"][0]["schema"] = {"type": "string"}
+
+    found = api(but(change))
+
+    assert found.document["components"]["schemas"]["Thing"]["properties"]["id"].get("minLength") == least
+    assert any("/properties/id: `minLength` 1" in line for line in found.changes) is (least == 1)
