@@ -135,11 +135,8 @@ class Planter:
         for column in found:
             if column.required and not (column.generated or column.has_default or column.name in values):
                 values[column.name] = PLACEHOLDERS.get(column.type, "text")
-        names = ", ".join(quoted(column.name) for column in found if column.name in values and not column.generated)
-        statement = (
-            f"insert into {quoted(table)} ({names}) select {names} "  # noqa: S608 - identifiers of the catalogue, quoted
-            f"from jsonb_populate_record(null::{quoted(table)}, $1::jsonb)"
-        )
+        names = [column.name for column in found if column.name in values and not column.generated]
+        statement = row_statement(table, names)
         try:
             await self.connection.execute(statement, json.dumps(values))
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError) as exc:
@@ -195,6 +192,16 @@ def column_of(resource: Mapping[str, Any], name: str) -> str | None:
     """Column of a property, by the manifest; None where the property is not stored."""
     column = resource["fields"].get(name, resource["key_column"] if name == resource["key"] else None)
     return None if column is None else str(column)
+
+
+def row_statement(table: str, names: Iterable[str]) -> str:
+    """INSERT of one row with these columns, its values in the JSON object `$1`."""
+    columns = ", ".join(map(quoted, names))
+    # Not `null::"trigger"`: where a table has the name of a type of PostgreSQL's own, that type is meant.
+    return (
+        f"insert into {quoted(table)} ({columns}) select {columns} "  # noqa: S608 - identifiers of the catalogue, quoted
+        f"from jsonb_populate_record((select t from {quoted(table)} t limit 0), $1::jsonb)"
+    )
 
 
 def entity_in(body: Any, resource: Mapping[str, Any]) -> dict[str, Any] | None:

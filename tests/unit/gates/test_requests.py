@@ -3,6 +3,7 @@
 import socket
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -14,7 +15,7 @@ from agent.gates.live import Answer, free_port
 from agent.gates.load import busy_percent, candidates, cpu_times, issued_percent, load_faults, operation_weights
 from agent.gates.migrations import missing_tables
 from agent.gates.requests import encoded, fill, is_complete, operation_request
-from agent.gates.seed import entity_in, path_query, put_reference
+from agent.gates.seed import entity_in, path_query, put_reference, row_statement
 from agent.gates.vary import varied, varied_bodies
 
 DOCUMENT: dict[str, Any] = {"paths": {"/pets": {"get": {}, "parameters": []}}}
@@ -292,3 +293,17 @@ def test_how_busy_the_machine_is() -> None:
     assert busy_percent((1, 1), (1, 1)) == 0.0
     busy, whole = cpu_times()
     assert 0 < busy <= whole
+
+
+@pytest.mark.parametrize("table", ["trigger", "point", "user"])
+async def test_row_of_a_table_with_the_name_of_a_type(postgres_dsn: str, table: str) -> None:
+    """`null::"trigger"` is PostgreSQL's own pseudo-type, not a row of the table."""
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        await connection.execute(f'create table "{table}" (name text, number int)')
+
+        await connection.execute(row_statement(table, ["name", "number"]), '{"name": "a", "number": 2}')
+
+        assert [tuple(row) for row in await connection.fetch(f'select * from "{table}"')] == [("a", 2)]
+    finally:
+        await connection.close()
