@@ -63,6 +63,8 @@ UPDATED = _set(
     "lastupdatetime modifiedat modified modifiedon modificationdate datemodified lastmodified lastmodifiedat lastmodifieddate "
     "lastmodifiedtime timeupdated changedat lastchanged modifiedtime"
 )
+# Shown by what outlives its deletion.
+DELETED = _set("deletedat deletedon deleteddate deletiondate datedeleted deletetime deletiontime isdeleted")
 ROW_VERSION = _set(
     "entityversion rowversion lockversion resourceversion objectversion recordversion etagversion revision"
 )

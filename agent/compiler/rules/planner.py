@@ -29,6 +29,8 @@ from agent.compiler.rules.writes import Writes
 from agent.compiler.schemas.document import RawOperation
 from agent.compiler.words import fold, same_noun, words
 
+_CONDITIONS = ("if-match", "if-unmodified-since")
+
 
 class Planner(Reads, Writes):
     """Applies the rules to the operations of one document."""
@@ -130,6 +132,11 @@ class Planner(Reads, Writes):
         if operation.success_code == 202:
             return hooked(
                 "asynchronous", "it answers 202: the work is done later, in a way that the document does not say"
+            )
+        conditions = [one.name for one in operation.parameters if one.name.lower() in _CONDITIONS]
+        if conditions and {"412", "428"} & operation.responses.keys():
+            return hooked(
+                "precondition", f"`{conditions[0]}` decides over it, and nothing says what an entity tag is made of"
             )
         headers = self._missing_headers(operation)
         if headers:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from agent.compiler.inference import vocabulary
 from agent.compiler.inference.model import Model
 from agent.compiler.inference.paths import Route, Step
 from agent.compiler.inference.response import Answer, Kind
@@ -18,7 +19,7 @@ from agent.compiler.ir import (
 from agent.compiler.rules.case import Case, Located, NotDerived, Outcome, hooked, need_none
 from agent.compiler.rules.lists import ListParts
 from agent.compiler.rules.parts import Parts
-from agent.compiler.words import a, words
+from agent.compiler.words import a, fold, words
 
 
 class Reads(Parts):
@@ -125,8 +126,18 @@ class Reads(Parts):
                 return replace(found, parameter=step.parameter)
         return None
 
+    @staticmethod
+    def _need_removal(case: Case) -> None:
+        """Raises NotDerived where a row tells that it is deleted: then it is marked, and a removal would lose it."""
+        mark = next((name for name in case.thing.reads if fold(name) in vocabulary.DELETED), None)
+        if mark is not None:
+            raise NotDerived(
+                f"`{mark}` tells of a deleted {case.thing.name}: deleting marks it, and nothing says who sees it then"
+            )
+
     def _delete_item(self, case: Case) -> Outcome:
         case.rule = "delete"
+        self._need_removal(case)
         located = self._locate(case, case.route.steps[-1])
         shown = self._shown(case)
         queries = [one for one in case.operation.parameters if one.place == "query"]
@@ -141,6 +152,7 @@ class Reads(Parts):
         if model.draft.singleton or case.operation.body:
             return hooked("delete", "what exactly is deleted is not defined")
         case.rule = "delete-all"
+        self._need_removal(case)
         located = self._locate(case, None)
         parts = self._lists.read(case.operation, model, has_next=False)
         if parts.unknown or parts.paging.is_declared:

@@ -435,3 +435,31 @@ def test_key_from_a_client_is_no_empty_text(key: Json, least: int | None) -> Non
 
     assert found.document["components"]["schemas"]["Thing"]["properties"]["id"].get("minLength") == least
     assert any("/properties/id: `minLength` 1" in line for line in found.changes) is (least == 1)
+
+
+@pytest.mark.parametrize(("mark", "verdict"), [("deleted_at", Verdict.HOOKED), ("closed_at", Verdict.DERIVED)])
+def test_what_tells_of_its_deletion_is_not_removed(mark: str, verdict: Verdict) -> None:
+    """A removal cannot be undone, and no answer could ever show the time."""
+    time = {"type": "string", "format": "date-time", "nullable": True, "readOnly": True}
+
+    found = one(lambda d: d["components"]["schemas"]["Thing"]["properties"].update({mark: time}), "deleteThing")
+
+    assert found.verdict is verdict
+    assert found.reason is None or mark in found.reason
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_precondition_that_nobody_checks(declared: bool) -> None:
+    """To answer 200 to an outdated `If-Match` would overwrite what somebody else wrote."""
+    header = {"name": "If-Match", "in": "header", "schema": {"type": "string"}}
+
+    def change(document: dict[str, Json]) -> None:
+        document["paths"]["/things/{id}"]["put"]["parameters"] = [header]
+        if declared:
+            document["paths"]["/things/{id}"]["put"]["responses"]["412"] = {"description": ""}
+
+    found = one(change, "putThing")
+
+    assert (found.rule, found.verdict) == (
+        ("precondition", Verdict.HOOKED) if declared else ("replace", Verdict.DERIVED)
+    )
