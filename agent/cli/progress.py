@@ -177,6 +177,7 @@ class _Screen:
         self._progress = progress
         self._console = console
         self._clock = clock
+        self._said: str | None = None
         self._live = (
             Live(get_renderable=self._picture, console=console, refresh_per_second=8) if console.is_terminal else None
         )
@@ -195,7 +196,8 @@ class _Screen:
         if self._live:
             self._live.refresh()
         else:
-            self._console.print(line(self._progress.second(moment), status))
+            self._console.print(line(self._progress.second(moment), status, said=self._said))
+            self._said = status.message
 
     def say(self, text: str) -> None:
         """A line of our own, above the picture."""
@@ -205,10 +207,10 @@ class _Screen:
         return picture(self._progress, self._clock.now())
 
 
-def line(second: float, status: TaskStatus) -> str:
-    """One event as a line of text (rich markup)."""
+def line(second: float, status: TaskStatus, *, said: str | None = None) -> str:
+    """One event as a line of text (rich markup), without a message that the line before it has `said`."""
     step = status.step
-    what = status.message or ""
+    what = status.message if status.message and status.message != said else ""
     if status.gate is not None:
         what = f"{MARKS[status.gate.verdict]} gate {plain(status.gate.gate)}: {plain(status.gate.summary)}"
     elif step is not None and not what:

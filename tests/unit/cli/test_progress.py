@@ -190,6 +190,14 @@ async def test_a_watch_does_not_begin_without_a_broker() -> None:
         await follow(bus, str(uuid4()), Console(file=io.StringIO()), clock=SystemClock())
 
 
+def test_a_line_does_not_repeat_what_the_one_before_it_said() -> None:
+    """The last step and the end of a task carry the same sentence, which the report then tells once more."""
+    ended = _status(status=Status.COMPLETED, message="Delivered 20 of 21 operations.")
+
+    assert "Delivered 20" in line(1.0, ended, said="commit 2bc8490f1937 on main")
+    assert "Delivered 20" not in line(1.0, ended, said=ended.message)
+
+
 def test_markup_in_events_is_shown_not_obeyed() -> None:
     """Events are hostile data; a terminal must not be steered by them."""
     gate = Evidence(gate="[red]x", verdict=GateVerdict.FAIL, summary="[link=evil]y[/link]", unit="[red]", value=1)
