@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 from agent.compiler.diagnostics import Told, diagnostic, shown
 from agent.compiler.inference.check import Checker
 from agent.compiler.inference.errors import Errors
+from agent.compiler.inference.keys import made_keys
 from agent.compiler.inference.model import Model
 from agent.compiler.inference.modeller import Modeller
 from agent.compiler.inference.paths import groups, routes
 from agent.compiler.inference.resources import Finder
 from agent.compiler.inference.response import Responses
 from agent.compiler.inference.security import Security
-from agent.compiler.ir import Api, Operation, Resource, Verdict
+from agent.compiler.ir import Api, Generated, Operation, Resource, Verdict
 from agent.compiler.reading.normalise import Normalised, normalise
 from agent.compiler.reading.source import read
 from agent.compiler.rules.case import Outcome, hooked, resources_of
@@ -138,10 +139,18 @@ class _Understanding:
                 wanted.add(name)
                 pending += _neighbours(models[name])
         return tuple(
-            replace(modeller.resource(model), sample=self._sampler.response(model.draft.entity))
+            replace(modeller.resource(model), sample=_keyed(model, self._sampler.response(model.draft.entity)))
             for name, model in models.items()
             if name in wanted
         )
+
+
+def _keyed(model: Model, sample: Json) -> Json:
+    """A sample of a row with a key as the server makes it, which paths let in."""
+    key = model.key
+    if key.generated not in (Generated.UUID, Generated.TOKEN) or not isinstance(sample, dict) or key.name not in sample:
+        return sample
+    return {**sample, key.name: made_keys(key.generated, is_text=True)[0]}
 
 
 def _checked(raw: RawOperation, outcome: Outcome, checker: Checker) -> Outcome:

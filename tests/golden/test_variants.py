@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ import yaml
 from agent.compiler.compile import Compilation
 from agent.formatting import ruff
 from tests.golden.variants import EVIL, VARIANTS
-from tests.golden.weaving import compiled
+from tests.golden.weaving import SKELETON, compiled
 
 Json = Any
 SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
@@ -184,3 +185,23 @@ def test_what_the_fuzz_tool_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [*schema["paths"]["/things"]["post"]["requestBody"]["content"]] == ["application/json"]
     [shared] = schema["components"]["requestBodies"].values()
     assert len(shared["content"]) == 2
+
+
+async def test_credential_wins_over_a_parameter_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents name `X-API-Key` twice, as a security scheme and as a required header: its sample opens no door."""
+    for name in ("app", "app.crud", "app.crud.entity", "app.crud.rows", "app.database", "app.main", "app.model",
+                 "app.tables", "app.values", "tests.harness"):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    sys.modules["app.main"].ROOT = SKELETON  # type: ignore[attr-defined]
+    sys.modules["app.main"].load_service.return_value.base_path = ""
+    facts: Json = {"__name__": "api"}
+    exec((SKELETON / "tests/api.py").read_bytes(), facts)
+    client = AsyncMock()
+    api = facts["Api"](client, None)
+    api._credentials = lambda operation: {"headers": {"x-api-key": "real"}, "params": {}}
+    facts["text"] = str
+    header = {"name": "X-API-Key", "in": "header", "required": True, "sample": "sample"}
+
+    await api.request({"method": "GET", "path": "/things", "parameters": [header], "sample": None})
+
+    assert client.send.await_args.kwargs["headers"] == {"x-api-key": "real"}

@@ -42,12 +42,14 @@ class Parents:
         return list(reversed(unknown))
 
     def _scope(self, model: Model, step: Step, operation: RawOperation) -> Scope:
-        known = {fold(name): name for name in model.reads}
+        known = {fold(name): name for name in model.reads if name != model.key.name}
         named = step.collection[-1] if step.collection and step.collection[-1] != "{}" else ""
         noun = fold(singular(named))
         for candidate in (fold(step.parameter), *((noun, noun + "id") if noun else ())):
             if candidate in known and self._known.is_scalar(model.reads[known[candidate]]):
                 return Scope(step.parameter, known[candidate])
+        if step.parameter == model.key.name:
+            return Scope(step.parameter, "")
         parameter = operation.parameter(step.parameter, "path")
         column = self._schemas.column(self._schemas.view(parameter.schema_pointer)) if parameter else ColumnType.STRING
         column = ColumnType.STRING if column is ColumnType.JSON else column

@@ -121,11 +121,18 @@ class Parts:
         if before is not None and before is not model and tie is None:
             raise NotDerived(f"how {a(model.name)} belongs to {a(before.name)} is not described")
         scopes = tuple(pending)
-        if any(not one.property for one in scopes):
-            raise NotDerived(f"nothing is known about the path parameter `{scopes[0].parameter}`")
+        unknown = next((one.parameter for one in scopes if not self._is_kept(model, one)), None)
+        if unknown is not None:
+            raise NotDerived(f"nothing is known about the path parameter `{unknown}`")
         via = tie.reference if tie and before is not None else None
         through = tie.through if tie and before is not None else None
         return Located(tuple(ancestors), None, scopes, via, through)
+
+    @staticmethod
+    def _is_kept(model: Model, scope: Scope) -> bool:
+        """Whether rows can have the value of a path: they show it, or whoever makes one says it."""
+        made = not model.creates or any("{" + scope.parameter + "}" in one.path for one, _ in model.creates)
+        return bool(scope.property) and (made or scope.property in model.reads)
 
     def _scope_of(self, step: Step, model: Model, collection: GroupKey) -> Scope:
         found = (one for one in model.scopes.get(collection, ()) if one.parameter == step.parameter)

@@ -47,7 +47,18 @@ class Writes(Parts):
         if request is None:
             describes_another = f"its body does not describe {a(case.thing.name)}"
             raise NotDerived(describes_another if case.operation.body else without_body)
+        self._need_nothing_beside(case, request)
         return request
+
+    def _need_nothing_beside(self, case: Case, request: Request) -> None:
+        """Raises NotDerived where a body must say something beside the thing, on the way to it."""
+        pointer = case.operation.body.schema_pointer if case.operation.body else None
+        for name in request.unwrap if not request.many else ():
+            view = self._schemas.entity(pointer or "")
+            beside = next((one for one in sorted(view.required) if one != name), None)
+            if beside is not None:
+                raise NotDerived(f"`{beside}`, which its body must have, has a meaning that no rule knows")
+            pointer = view.properties[name][0]
 
     def _doubt_nulls(self, case: Case, shaped: Shaped) -> None:
         for name in shaped.ignored_nulls:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -463,3 +464,39 @@ def test_precondition_that_nobody_checks(declared: bool) -> None:
     assert (found.rule, found.verdict) == (
         ("precondition", Verdict.HOOKED) if declared else ("replace", Verdict.DERIVED)
     )
+
+
+def test_path_of_something_unknown_does_not_pick_by_the_own_key() -> None:
+    """`/tokens/{id}/things` lists the things of a token, not the thing of that id; no thing tells its token."""
+
+    def change(document: dict[str, Json]) -> None:
+        listing = {**document["paths"]["/things"]["get"], "operationId": "listOfToken"}
+        listing["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+        document["paths"]["/tokens/{id}/things"] = {"get": listing}
+
+    assert one(change, "listOfToken").verdict is Verdict.HOOKED
+    assert one(change, "getThing").verdict is Verdict.DERIVED
+
+
+def test_body_that_must_say_more_than_the_thing() -> None:
+    """JSON:API's `meta` may tell how the thing is found: to pass over it would write another one."""
+    wrapped = {"type": "object", "required": ["data"], "properties": {"data": REF, "meta": {"type": "object"}}}
+    more = {**wrapped, "required": ["data", "meta"]}
+
+    def taking(schema: Json) -> Verdict:
+        return one(lambda d: d["paths"]["/things"]["post"].update(requestBody=body(schema)), "createThing").verdict
+
+    assert [taking(wrapped), taking(more)] == [Verdict.DERIVED, Verdict.HOOKED]
+
+
+def test_sample_of_a_row_has_a_key_that_paths_let_in() -> None:
+    """The rows of a gate that nobody can make are sought by it."""
+
+    def change(document: dict[str, Json]) -> None:
+        document["components"]["schemas"]["Thing"]["properties"]["id"] = {"type": "string", "readOnly": True}
+        document["components"]["schemas"]["Thing"]["required"].append("id")
+        document["paths"]["/things/{id}"]["parameters"][0]["schema"] = {"type": "string", "format": "uuid"}
+
+    [thing] = api(but(change)).resources
+
+    assert UUID(thing.sample["id"])

@@ -69,7 +69,9 @@ class Api:
         values = {name: samples.get(name) for name in names} | dict(zip(names, keys, strict=False))
         for parameter in operation["parameters"]:
             if parameter["required"] and parameter["in"] in ("query", "header"):
-                carried["params" if parameter["in"] == "query" else "headers"][parameter["name"]] = parameter["sample"]
+                place = carried["params" if parameter["in"] == "query" else "headers"]
+                if parameter["name"].lower() not in map(str.lower, place):  # it may be what carries the credential
+                    place[parameter["name"]] = parameter["sample"]
         sent = {**carried["headers"], **(headers or {})}
         if body is not None or content is not None:
             sent["content-type"] = (operation["sample"] or {}).get("media_type", "application/json")
