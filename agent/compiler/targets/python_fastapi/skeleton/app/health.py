@@ -1,6 +1,6 @@
 """Is the process alive, is it ready, what does it measure, what does it promise: routes of our own beside the contract."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -21,17 +21,18 @@ from app.telemetry import Metrics
 REVISION = text("SELECT version_num FROM alembic_version")
 
 
-def newest_revision() -> str | None:
-    """The migration that this code was written for."""
+def known_revisions() -> tuple[str, ...]:
+    """The migrations that this code knows, the newest first: that is the one it was written for."""
     root = Path(__file__).resolve().parents[1]
-    return ScriptDirectory.from_config(Config(toml_file=root / "pyproject.toml")).get_current_head()
+    scripts = ScriptDirectory.from_config(Config(toml_file=root / "pyproject.toml"))
+    return tuple(script.revision for script in scripts.walk_revisions())
 
 
 class Health:
     """Answers about the service itself."""
 
-    def __init__(self, database: Database, metrics: Metrics, document: bytes, revision: str | None) -> None:
-        self._database, self._metrics, self._document, self._revision = database, metrics, document, revision
+    def __init__(self, database: Database, metrics: Metrics, document: bytes, revisions: Sequence[str]) -> None:
+        self._database, self._metrics, self._document, self._revisions = database, metrics, document, revisions
 
     def include(self, dispatch: Dispatch, paths: Paths) -> None:
         """Add the routes, unauthenticated: they tell nothing but state."""
@@ -48,15 +49,19 @@ class Health:
         return answer(200, {"status": "live"})
 
     async def ready(self) -> Response:
-        """The database answers, and its migration is the one that this code needs."""
+        """The database answers, and is not older than this code.
+
+        A migration that this code does not know is a newer one: the replicas that run must not all leave when the next
+        version migrates.
+        """
         try:
             async with self._database.connect() as connection:
                 row = await connection.fetch_one(REVISION)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, Problem):
             return answer(503, {"status": "database unreachable or not migrated"})
         revision = row["version_num"] if row else None
-        if revision != self._revision:
-            return answer(503, {"status": "another migration is needed"})
+        if revision is None or revision in self._revisions[1:]:
+            return answer(503, {"status": "a migration is needed"})
         return answer(200, {"status": "ready", "revision": revision})
 
     async def metrics(self) -> Response:

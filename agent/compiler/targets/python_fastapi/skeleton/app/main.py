@@ -20,7 +20,7 @@ from app.database import Database
 from app.dispatch import Dispatch
 from app.endpoint import include
 from app.errors import PROBLEM
-from app.health import Health, newest_revision
+from app.health import Health, known_revisions
 from app.middleware import Observe
 from app.paths import PATHS, Paths
 from app.routing import Routes, Runtime, answer
@@ -39,14 +39,14 @@ class Service:
     document: bytes
     routers: Sequence[Routes]
     paths: Paths = Paths()
-    revision: str | None = None
+    revisions: Sequence[str] = ()
 
 
 def load_service() -> Service:
     """The service that lies in this folder."""
     from app.service import BASE_PATH, NAME, ROUTERS
 
-    return Service(NAME, BASE_PATH, (ROOT / "openapi.json").read_bytes(), ROUTERS, PATHS, newest_revision())
+    return Service(NAME, BASE_PATH, (ROOT / "openapi.json").read_bytes(), ROUTERS, PATHS, known_revisions())
 
 
 def create_app(settings: Settings, service: Service, environment: Mapping[str, str] | None = None) -> ASGIApp:
@@ -66,7 +66,7 @@ def create_app(settings: Settings, service: Service, environment: Mapping[str, s
             provider.shutdown()
 
     include(dispatch, contract, Runtime(settings, database, gate), service.routers, service.base_path)
-    Health(database, metrics, service.document, service.revision).include(dispatch, service.paths)
+    Health(database, metrics, service.document, service.revisions).include(dispatch, service.paths)
     # The document is served as compiled: FastAPI's own one would be a second truth.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.add_exception_handler(HTTPException, refuse)

@@ -107,11 +107,23 @@ async def test_service_without_migrations_is_not_ready(make_database: Any) -> No
     from app.main import Service, create_app
 
     service = load_service()
-    bare = Service("bare", "", b'{"openapi": "3.1.0", "paths": {}}', [], revision=service.revision)
+    bare = Service("bare", "", b'{"openapi": "3.1.0", "paths": {}}', [], revisions=service.revisions)
     empty = await asyncio.to_thread(make_database)
     for dsn in (empty, "postgresql://nobody:x@127.0.0.1:1/none"):
         async with Client(create_app(settings_for(dsn, pool_timeout_s=1), bare), "", {}) as client:
             assert (await client.send("GET", "/health/ready", root=True)).status_code == 503
+
+
+async def test_readiness_follows_the_migrations(make_database: Any) -> None:
+    """Code that is newer than the database waits; code that is older goes on while the next version is rolled out."""
+    from app.main import Service, create_app
+
+    database, known = await asyncio.to_thread(make_database), load_service().revisions
+    await asyncio.to_thread(command.upgrade, alembic(database), "head")
+    for revisions, status in ((known, 200), (("next", *known), 503), (("former",), 200)):
+        bare = Service("bare", "", b'{"openapi": "3.1.0", "paths": {}}', [], revisions=revisions)
+        async with Client(create_app(settings_for(database), bare), "", {}) as client:
+            assert (await client.send("GET", "/health/ready", root=True)).status_code == status
 
 
 def test_migrations_go_down_and_up_and_agree_with_the_tables(make_database: Any) -> None:
