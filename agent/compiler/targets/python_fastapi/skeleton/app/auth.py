@@ -201,10 +201,12 @@ class Bearer:
                 options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
                 leeway=10,
             )
-        except (jwt.PyJWTError, ValueError, TypeError):  # TypeError: a key of another kind than the token's algorithm
+            valid_s = claims["exp"] - time.time()
+        # TypeError: a key of another kind than the token's algorithm, or a time in a text; OverflowError: no such time
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             return None
         caller = Caller(str(claims["sub"]), scopes_of(claims), claims=claims)
-        self._passed.keep(token, caller, claims["exp"] - time.time())
+        self._passed.keep(token, caller, valid_s)
         return caller
 
 
