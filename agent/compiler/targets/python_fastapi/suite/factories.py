@@ -166,7 +166,9 @@ class Makers:
         if pointer is None or plan.shape is None or shape is None or not isinstance(resource.sample, dict):
             return None
         entity = self.entity(resource, plan.shape, pointer, resource.sample, ())
-        entity = None if entity is None or resource.singleton else _completed(resource, plan.shape, entity)
+        if entity is None or resource.singleton:
+            return None
+        entity = _completed(resource, plan.shape, entity, self._key_to_insert(resource, plan.shape, pointer, entity))
         if entity is None:
             return None
         constant = next(one.constant for one in self._project.resources if one.name == resource.name)
@@ -181,6 +183,19 @@ class Makers:
             taken={name: part for name, part in shown.items() if part.name in entity.code},
             shown=shown,
         )
+
+    def _key_to_insert(self, resource: ir.Resource, shape: ir.Shape, pointer: str, entity: Entity) -> Json:
+        """An expression for keys that the schema takes; None if nobody knows one."""
+        name = next((part.name for part in shape.fields if part.property == resource.key), "")
+        own = next(part for part in resource.properties if part.name == resource.key)
+        if own.type is ir.ColumnType.UUID:
+            return Code("str(uuid4())")
+        if own.type is not ir.ColumnType.STRING:
+            return Code("next(numbers)")
+        # A text of digits satisfies more patterns, in bodies and paths, than others.
+        if self.values.takes(self.values.properties(pointer).properties.get(name, ()), "1000"):
+            return Code("str(next(numbers))")
+        return entity.code[name] if name in entity.unique else None
 
     def _shown_at(self, operation: ir.Operation, plan: ir.Plan) -> str | None:
         """The schema by which a list or a reader shows a row."""
@@ -292,19 +307,18 @@ class Makers:
         return None if named is None else Tie((), {part.name: named})
 
 
-# A text of digits satisfies more patterns, in bodies and paths, than a UUID.
-_KEYS = {ir.ColumnType.UUID: Code("str(uuid4())"), ir.ColumnType.STRING: Code("str(next(numbers))")}
-
-
-def _completed(resource: ir.Resource, shape: ir.Shape, entity: Entity) -> Entity | None:
-    """An entity to insert: a key of its own, nothing that the server makes; None if something that every row has is missing."""
+def _completed(resource: ir.Resource, shape: ir.Shape, entity: Entity, key: Json) -> Entity | None:
+    """An entity to insert, under a `key` of its own and without what the server makes; None if something that every row
+    has is missing."""
     names, code, unique = {part.property: part.name for part in shape.fields}, dict(entity.code), set(entity.unique)
     for own in resource.properties:
         name = names.get(own.name, "")
         if own.generated is not None:
             code.pop(name, None)
         elif own.name == resource.key and name:
-            code[name] = _KEYS.get(own.type, Code("next(numbers)"))
+            if key is None:
+                return None
+            code[name] = key
             unique.add(name)
         elif own.required and not own.has_default and name not in code:
             return None
