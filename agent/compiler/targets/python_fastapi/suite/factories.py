@@ -334,7 +334,8 @@ def is_creator(operation: ir.Operation) -> bool:
 
 def is_unique(resource: ir.Resource, part: ir.Property) -> bool:
     """Whether no two rows may share a value that clients choose."""
-    return part.generated is None and (part.unique or part.name == resource.key) and not part.hidden
+    is_key = part.name == resource.key  # a client may choose it, also where the server makes one for who does not
+    return (is_key or (part.unique and part.generated is None)) and not part.hidden
 
 
 def _names_rows(shape: ir.Shape | None) -> bool:
